@@ -1,0 +1,1 @@
+"""mnctl and hactl."""

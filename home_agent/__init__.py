@@ -1,0 +1,1 @@
+"""The home agent: the other end of every tunnel."""

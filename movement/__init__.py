@@ -1,0 +1,1 @@
+"""Where am I attached, and through what?"""

@@ -1,0 +1,1 @@
+"""One shell that drives either role: loop, clock, control socket, service manager."""

@@ -1,0 +1,1 @@
+"""The data plane of either end of the tunnel."""
