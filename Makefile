@@ -1,0 +1,34 @@
+# Two commands do everything: `make demo` and `make test`. Run as root on Debian 12 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench fuzz setup clean
+
+demo: setup
+	$(BIN)/mnctl lab run tour
+
+test: check
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m benchmarks data-plane
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --count 2000000
+
+setup: $(READY)
+
+$(READY): pyproject.toml packaging/debian-packages
+	sh packaging/install-debian-packages
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
