@@ -1,0 +1,97 @@
+"""What the mobile node asks its shell to do.
+
+Pure. Actions towards kernel and data plane are whole desired states, never deltas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from mn_agent.discovery import Query
+from movement.policy import Attachment
+from tunnel.forwarding import ForwardingTable
+from tunnel.kernel import KernelConfig
+from tunnel.path import TunnelPath
+
+
+@dataclass(frozen=True, slots=True)
+class KeepUnderlays:
+    """Exactly these attachments have sockets open: open what is missing, close the rest."""
+
+    attachments: tuple[Attachment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendControl:
+    """Send one mobility message: `packet` is a whole IPv6 packet.
+
+    From an IPv4 care-of address it goes in UDP to `remote`:`port`; from an IPv6 one as it is.
+    """
+
+    care_of: IPv4Address | IPv6Address
+    remote: IPv4Address | IPv6Address
+    port: int
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InstallTable:
+    """The data plane forwards by `table` from now on: this is the handover."""
+
+    table: ForwardingTable
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureKernel:
+    """Addresses, rules, routes and guard of this host are `config` from now on."""
+
+    config: KernelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class AskDns:
+    """Find home agents; answer with HomeAgentsFound or HomeAgentsUnknown."""
+
+    query: Query
+
+
+@dataclass(frozen=True, slots=True)
+class AskPathUse:
+    """Answer with PathLastUsed for `path`."""
+
+    path: TunnelPath
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Write this to disk, for the next start. It never holds a key."""
+
+    state: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something a person or a script may want to know: one event of `mnctl events`."""
+
+    event: str
+    fields: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Deregistered, or given up: the shell may end."""
+
+
+Action = (
+    KeepUnderlays
+    | SendControl
+    | InstallTable
+    | ConfigureKernel
+    | AskDns
+    | AskPathUse
+    | Remember
+    | Report
+    | Finished
+)

@@ -1,0 +1,157 @@
+"""Configuration of the mobile node: TOML text to one checked, frozen value.
+
+Pure. Every key is described in docs/configuration.md; common use needs fewer than ten lines.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated, Literal
+
+import msgspec
+
+from runtime.settings import ConfigError, decode_toml
+from wire.profile import Profile, profile_named
+
+DYNAMIC_IPV4 = IPv4Address("0.0.0.0")
+"""The IPv4 home address that asks the home agent to allocate one (draft section 2.5)."""
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Lifetime = Annotated[int, msgspec.Meta(ge=12, le=262140)]
+Seconds = Annotated[float, msgspec.Meta(ge=0.2, le=32.0)]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A TOML table in which an unknown key is an error."""
+
+
+class HomeSection(_Section):
+    """[home]: the addresses that stay."""
+
+    ipv6: IPv6Address
+    ipv4: IPv4Address | Literal["dynamic"] | None = None
+
+
+class HomeAgentSection(_Section):
+    """[home_agent]: by name (A and AAAA), by service (SRV), or by both addresses."""
+
+    name: str | None = None
+    service: str | None = None
+    ipv6: IPv6Address | None = None
+    ipv4: IPv4Address | None = None
+    port: Port = 4191
+
+
+class SecuritySection(_Section):
+    """[security]: manual keys of the security associations with the home agent."""
+
+    key_file: str
+
+
+class WireSection(_Section):
+    """[wire]: which numbering of flags and which TLV header both ends use."""
+
+    profile: Literal["rfc5555", "rfc5555+rfc5845-tlv", "draft-00"] = "rfc5555"
+
+
+class MovementSection(_Section):
+    """[movement]: which links may be used, and which are preferred."""
+
+    interfaces: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    prefer_ipv6: bool = True
+
+
+class RoutingSection(_Section):
+    """[routing]: what goes into the tunnel."""
+
+    mode: Literal["lan", "strict", "home-only"] = "lan"
+
+
+class TunnelSection(_Section):
+    """[tunnel]: the TUN device and how packets are wrapped."""
+
+    device: Annotated[str, msgspec.Meta(min_length=1, max_length=15)] = "mip0"
+    force_udp: bool = False
+    tlv: bool = False
+
+
+class BindingSection(_Section):
+    """[binding]: what is asked of the home agent."""
+
+    lifetime: Lifetime = 420
+    reachable: bool = True
+    retry_unacknowledged_ipv4: bool = False
+    first_registration_timeout: Seconds = 1.5
+
+
+class LogSection(_Section):
+    """[log]: how much is told on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class PathsSection(_Section):
+    """[paths]: where the agent keeps its control socket and its memory."""
+
+    control_socket: str = "/run/mn-agent/control.sock"
+    runtime_directory: str = "/run/mn-agent"
+    state_directory: str = "/var/lib/mn-agent"
+
+
+class Configuration(_Section):
+    """The whole of mn-agent.toml."""
+
+    home: HomeSection
+    home_agent: HomeAgentSection
+    security: SecuritySection
+    wire: WireSection = WireSection()
+    movement: MovementSection = MovementSection()
+    routing: RoutingSection = RoutingSection()
+    tunnel: TunnelSection = TunnelSection()
+    binding: BindingSection = BindingSection()
+    log: LogSection = LogSection()
+    paths: PathsSection = PathsSection()
+
+    @property
+    def profile(self) -> Profile:
+        return profile_named(self.wire.profile)
+
+    @property
+    def requested_ipv4(self) -> IPv4Address | None:
+        """What the IPv4 Home Address option asks for; None when no IPv4 home address is wanted."""
+        return DYNAMIC_IPV4 if self.home.ipv4 == "dynamic" else self.home.ipv4
+
+
+def parse_configuration(text: str, name: str = "mn-agent.toml") -> Configuration:
+    """Check the text of a configuration file.
+
+    Raises ConfigError with one `file:line: message` for everything that is wrong.
+    """
+    configuration = decode_toml(text, name, Configuration)
+    problems = tuple(_contradictions(configuration, name))
+    if problems:
+        raise ConfigError(problems)
+    return configuration
+
+
+def _contradictions(configuration: Configuration, name: str) -> list[str]:
+    """What no single key can show to be wrong."""
+    problems = []
+    agent = configuration.home_agent
+    ways = [agent.name is not None, agent.service is not None, agent.ipv6 is not None or agent.ipv4 is not None]
+    if sum(ways) != 1:
+        problems.append(
+            f'{name}: [home_agent] needs exactly one of name = "ha.example.net", service = "example.net", '
+            "or the two addresses ipv6 = and ipv4 ="
+        )
+    elif agent.ipv4 is not None and agent.ipv6 is None:
+        problems.append(f"{name}: [home_agent] ipv4 needs ipv6 beside it: bindings are made with the IPv6 address")
+    if configuration.tunnel.tlv and configuration.profile.tlv is None:
+        problems.append(
+            f'{name}: [tunnel] tlv = true needs [wire] profile = "rfc5555+rfc5845-tlv" or "draft-00": '
+            "the profile rfc5555 has no TLV header"
+        )
+    if configuration.home.ipv6.is_link_local or configuration.home.ipv6.is_multicast:
+        problems.append(f"{name}: [home] ipv6 = {configuration.home.ipv6} is not a routable unicast address")
+    return problems

@@ -1,0 +1,88 @@
+"""What the mobile node is told.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from mn_agent.binding_update_list import HomeAgent
+from movement.snapshot import Snapshot
+from tunnel.path import Arrival
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChanged:
+    """The links, addresses and routers of this host are now `snapshot`."""
+
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class ControlReceived:
+    """A whole IPv6 packet that carries a mobility message, just as it arrived."""
+
+    packet: bytes
+    arrival: Arrival
+
+
+@dataclass(frozen=True, slots=True)
+class HomeAgentsFound:
+    """DNS answered: home agents, best first, addresses paired by name."""
+
+    home_agents: tuple[HomeAgent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HomeAgentsUnknown:
+    """DNS gave no usable answer."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class PathLastUsed:
+    """A datagram last left through the present path at `at` (seconds of CLOCK_BOOTTIME)."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUnusable:
+    """Sockets could not be opened at, or a message not sent from, this care-of address."""
+
+    care_of: IPv4Address | IPv6Address
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Roam:
+    """The user wants another attachment: a link, a family, or (both None) the best one again."""
+
+    to: str | None
+    family: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """The user wants the binding refreshed now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Deregister, then finish."""
+
+
+Event = (
+    NetworkChanged
+    | ControlReceived
+    | HomeAgentsFound
+    | HomeAgentsUnknown
+    | PathLastUsed
+    | LinkUnusable
+    | Roam
+    | Refresh
+    | Stop
+)

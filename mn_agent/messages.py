@@ -1,0 +1,204 @@
+"""Binding Updates as this mobile node writes them, and Binding Acknowledgements as it reads them.
+
+Pure. RFC 6275 sections 11.7.1 and 11.7.3, draft sections 3 and 4.4, RFC 5555 section 4.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
+
+from mn_agent.binding_update_list import Binding, Target
+from tunnel.envelope import ControlPacket
+from tunnel.path import Encapsulation, TunnelPath
+from wire.mobility import AckFlag, BindingAck, BindingStatus, BindingUpdate, UpdateFlag
+from wire.options import (
+    NATKATIMEOUT,
+    NO_KEEPALIVE,
+    AlternateCareOfAddress,
+    BindingRefreshAdvice,
+    Ipv4AddressAck,
+    Ipv4CareOfAddress,
+    Ipv4HomeAddress,
+    NatDetection,
+    Option,
+    first,
+)
+from wire.profile import Profile, TlvLayout
+
+REFRESH_FRACTION = 0.8
+REFRESH_MARGIN = 5.0
+"""A binding is refreshed at the earlier of 80 % of its lifetime and five seconds before its end."""
+KEEPALIVE_JITTER = 0.1
+REFRESH_JITTER = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What this mobile node asks for with each registration."""
+
+    home_address: IPv6Address
+    ipv4: IPv4Address | None
+    lifetime: int
+    force_udp: bool
+    tlv: bool
+    profile: Profile
+
+
+def compose_update(wish: Wish, target: Target, sequence: int, lifetime: int) -> ControlPacket:
+    """The Binding Update for `target`; `lifetime` in seconds, 0 deregisters.
+
+    On an IPv6 link it carries the Home Address option and an Alternate Care-of Address; on an
+    IPv4 link the IPv4 Care-of Address option takes their place (RFC 5555 section 3.1.2).
+    """
+    home_agent = target.home_agent.ipv6
+    assert home_agent is not None
+    flags = UpdateFlag.ACKNOWLEDGE | UpdateFlag.HOME
+    options: list[Option] = []
+    if wish.ipv4 is not None:
+        options.append(Ipv4HomeAddress(wish.ipv4))
+    care_of = target.care_of
+    if wish.tlv:
+        flags |= UpdateFlag.TLV
+    if isinstance(care_of, IPv6Address):
+        options.append(AlternateCareOfAddress(care_of))
+        update = BindingUpdate(sequence, lifetime, flags, tuple(options))
+        return ControlPacket(care_of, home_agent, update, home_address_option=wish.home_address)
+    if wish.force_udp:
+        flags |= UpdateFlag.FORCE_UDP
+    options.append(Ipv4CareOfAddress(care_of))
+    update = BindingUpdate(sequence, lifetime, flags, tuple(options))
+    return ControlPacket(wish.home_address, home_agent, update)
+
+
+def candidate_paths(target: Target, profile: Profile) -> tuple[TunnelPath, ...]:
+    """Every path the home agent may send on from the moment it accepts a Binding Update.
+
+    The acknowledgement says which one; payload can overtake it (draft section 4.1, ruling I21).
+    """
+    kinds = [Encapsulation.IP_IN_IP]
+    if target.care_of.version == 4:
+        kinds.append(Encapsulation.UDP)
+        if profile.tlv is not None:
+            kinds.append(_tlv_encapsulation(profile))
+    return tuple(_path(target, kind) for kind in kinds)
+
+
+def accepted_binding(
+    wish: Wish, target: Target, update: BindingUpdate, ack: BindingAck, sent_at: float, now: float, jitter: float
+) -> Binding:
+    """What an acknowledgement with a status below 128 means (RFC 6275 section 11.7.3).
+
+    `jitter` lies in [-1, 1] and spreads refreshes and keepalives of many nodes.
+    """
+    lifetime = min(ack.lifetime, update.lifetime)
+    expires_at = sent_at + lifetime
+    refresh = max(min(REFRESH_FRACTION * lifetime, lifetime - REFRESH_MARGIN), lifetime / 2)
+    advice = first(ack.options, BindingRefreshAdvice)
+    if advice is not None and 0 < advice.interval < lifetime:
+        refresh = min(refresh, advice.interval)
+    nat = first(ack.options, NatDetection)
+    address_ack = _matching_ack(update, ack)
+    accepted_ipv4 = address_ack if address_ack is not None and address_ack.status < 128 else None
+    return Binding(
+        target=target,
+        home_address=wish.home_address,
+        ipv4_home_address=accepted_ipv4.address if accepted_ipv4 else None,
+        ipv4_prefix_length=accepted_ipv4.prefix_length if accepted_ipv4 else 32,
+        ipv4_status=address_ack.status if address_ack else None,
+        path=_path(target, _encapsulation(wish, target, update, ack, nat)),
+        status=ack.status,
+        sequence=update.sequence,
+        lifetime=lifetime,
+        sent_at=sent_at,
+        accepted_at=now,
+        refresh_at=sent_at + refresh * (1 - REFRESH_JITTER * (1 + jitter) / 2),
+        expires_at=expires_at,
+        keepalive=_keepalive(target, nat, jitter),
+        nat=None if target.care_of.version == 6 else _nat_seen(nat),
+    )
+
+
+def ipv4_unacknowledged(update: BindingUpdate, ack: BindingAck) -> bool:
+    """The update asked for an IPv4 home address and the answer ignores it (draft section 2.3.1)."""
+    return first(update.options, Ipv4HomeAddress) is not None and first(ack.options, Ipv4AddressAck) is None
+
+
+def _matching_ack(update: BindingUpdate, ack: BindingAck) -> Ipv4AddressAck | None:
+    asked = first(update.options, Ipv4HomeAddress)
+    answer = first(ack.options, Ipv4AddressAck)
+    if asked is None or answer is None:
+        return None
+    unusable = answer.address.is_unspecified or answer.address.is_multicast or answer.address.is_loopback
+    return None if answer.status < 128 and unusable else answer
+
+
+def _nat_seen(nat: NatDetection | None) -> bool:
+    """Ruling I2: the option is in every answer over UDP; all ones in it means that no NAT was seen."""
+    return nat is not None and nat.refresh != NO_KEEPALIVE
+
+
+def _encapsulation(
+    wish: Wish, target: Target, update: BindingUpdate, ack: BindingAck, nat: NatDetection | None
+) -> Encapsulation:
+    if target.care_of.version == 6:
+        return Encapsulation.IP_IN_IP
+    forced = UpdateFlag.FORCE_UDP in update.flags or (nat is not None and nat.force_udp)
+    if not forced and not _nat_seen(nat):
+        return Encapsulation.IP_IN_IP
+    if UpdateFlag.TLV in update.flags and AckFlag.TLV in ack.flags and wish.profile.tlv is not None:
+        return _tlv_encapsulation(wish.profile)
+    return Encapsulation.UDP
+
+
+def _tlv_encapsulation(profile: Profile) -> Encapsulation:
+    return Encapsulation.UDP_TLV_DRAFT if profile.tlv is TlvLayout.DRAFT_00 else Encapsulation.UDP_TLV
+
+
+def _keepalive(target: Target, nat: NatDetection | None, jitter: float) -> float | None:
+    """Seconds between keepalives (draft section 4.3); None when the home agent says none are needed."""
+    if target.care_of.version == 6 or nat is None or nat.refresh == NO_KEEPALIVE:
+        return None
+    period = nat.refresh or NATKATIMEOUT
+    return max(1.0, period * (1 - KEEPALIVE_JITTER * (1 + jitter) / 2))
+
+
+def _path(target: Target, encapsulation: Encapsulation) -> TunnelPath:
+    return TunnelPath(
+        local=target.care_of,
+        remote=target.outer_destination,
+        encapsulation=encapsulation,
+        remote_port=target.home_agent.port if encapsulation.in_udp else 0,
+        interface=target.attachment.interface,
+        link_mtu=target.attachment.mtu,
+    )
+
+
+class Reaction(Enum):
+    """What a refusal makes the mobile node do next."""
+
+    RESYNCHRONISE = "use the sequence number the home agent named"
+    WITHOUT_FORCED_UDP = "ask again without forcing UDP"
+    ANOTHER_HOME_AGENT = "try the next home agent, then wait"
+    ANOTHER_CARE_OF_ADDRESS = "try another care-of address, then wait"
+    GIVE_UP = "stop until the configuration changes or the user asks"
+
+
+_REACTIONS: dict[int, Reaction] = {
+    BindingStatus.SEQUENCE_OUT_OF_WINDOW: Reaction.RESYNCHRONISE,
+    BindingStatus.DUPLICATE_ADDRESS: Reaction.GIVE_UP,
+    BindingStatus.AUTHENTICATION_FAILED: Reaction.GIVE_UP,
+    BindingStatus.INVALID_CARE_OF_ADDRESS: Reaction.ANOTHER_CARE_OF_ADDRESS,
+}
+
+
+def reaction_to(status: int, update: BindingUpdate) -> Reaction:
+    """The next step after a status of 128 or more; unknown ones count as plain refusals.
+
+    144 means "cannot force UDP" only when the update asked for it (ruling in section 2.4 of the
+    protocol notes: RFC 4285 uses the same number for an identification mismatch).
+    """
+    if status == BindingStatus.CANNOT_FORCE_UDP and UpdateFlag.FORCE_UDP in update.flags:
+        return Reaction.WITHOUT_FORCED_UDP
+    return _REACTIONS.get(status, Reaction.ANOTHER_HOME_AGENT)

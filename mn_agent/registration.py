@@ -1,0 +1,421 @@
+"""Home registration: keep one binding alive at one home agent.
+
+Pure. RFC 6275 sections 11.7 (registration) and 11.8 (retransmission), draft section 4.4.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+from random import Random
+from typing import assert_never
+
+from mn_agent.binding_update_list import Binding, Target
+from mn_agent.messages import (
+    Reaction,
+    Wish,
+    accepted_binding,
+    compose_update,
+    ipv4_unacknowledged,
+    reaction_to,
+)
+from runtime.node import Deadline, earliest
+from tunnel.envelope import ControlPacket
+from wire.mobility import BindingAck, BindingStatus, BindingUpdate
+from wire.serial import next16
+
+ACK_TIMEOUT = 1.0
+"""Seconds, RFC 6275 section 12 INITIAL_BINDACK_TIMEOUT."""
+MAX_ACK_TIMEOUT = 32.0
+"""Seconds, RFC 6275 section 12 MAX_BINDACK_TIMEOUT."""
+MAX_UPDATE_RATE = 3
+"""Binding Updates a second to one destination, RFC 6275 section 12."""
+DEREGISTRATION_TRIES = 3
+REFUSED_WAIT = 30.0
+"""Seconds before a refused registration is tried again; doubles up to MAX_REFUSED_WAIT. Ours."""
+MAX_REFUSED_WAIT = 300.0
+MAX_OUTSTANDING = 8
+
+
+# ---- effects: what the machine asks of the node ------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class SendUpdate:
+    """Send `packet` through `target`."""
+
+    target: Target
+    packet: ControlPacket
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The home agent accepted; `binding` replaces `previous`."""
+
+    binding: Binding
+    previous: Binding | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """`count` Binding Updates to `target` have had no answer."""
+
+    target: Target
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The home agent said no to `target`."""
+
+    target: Target
+    status: int
+    reaction: Reaction
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The lifetime of `binding` has run out without a refresh."""
+
+    binding: Binding
+
+
+@dataclass(frozen=True, slots=True)
+class AskLastSent:
+    """Tell the machine by `last_sent` when a datagram last left through the binding's path."""
+
+    binding: Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Deregistered:
+    """No binding is left at the home agent; `confirmed` by it, or given up after some tries."""
+
+    confirmed: bool
+
+
+Effect = SendUpdate | Bound | Unanswered | Refused | Expired | AskLastSent | Deregistered
+
+
+# ---- states: each one carries exactly the data it needs ----------------------------------------
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing to register through. `binding` is what the home agent may still believe."""
+
+    binding: Binding | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """A Binding Update that may still be answered."""
+
+    update: BindingUpdate
+    sent_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Registering:
+    """Waiting for an acknowledgement. `previous` carries the data meanwhile, while it lasts."""
+
+    target: Target
+    previous: Binding | None
+    outstanding: tuple[Outstanding, ...]
+    timeout: float
+    retry_at: float
+    unanswered: int
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """Bound. `keepalive_at` is None when the mapping needs no keepalive."""
+
+    binding: Binding
+    keepalive_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusing:
+    """The home agent refused; the next try is at `retry_at`, never if that is None."""
+
+    target: Target
+    previous: Binding | None
+    status: int
+    retry_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deregistering:
+    """Asking the home agent to forget us."""
+
+    target: Target
+    outstanding: tuple[Outstanding, ...]
+    timeout: float
+    retry_at: float
+    tries: int
+
+
+State = Idle | Registering | Registered | Refusing | Deregistering
+
+
+class HomeRegistration:
+    """The registration machine. `next_sequence` and `rng` come from outside; see `state`."""
+
+    def __init__(
+        self,
+        wish: Wish,
+        next_sequence: int,
+        rng: Random,
+        *,
+        reachable: bool = True,
+        retry_unacknowledged_ipv4: bool = False,
+        first_timeout: float = 1.5,
+    ) -> None:
+        self._wish = wish
+        self._next_sequence = next_sequence
+        self._rng = rng
+        self._reachable = reachable
+        self._retry_ipv4 = retry_unacknowledged_ipv4
+        self._first_timeout = first_timeout
+        self._without_ipv4: set[IPv6Address] = set()
+        self._allocated: IPv4Address | None = None
+        self._sends: deque[float] = deque(maxlen=MAX_UPDATE_RATE)
+        self._refused_wait = REFUSED_WAIT
+        self.state: State = Idle()
+
+    @property
+    def next_sequence(self) -> int:
+        """The sequence number of the next Binding Update, 0..65535."""
+        return self._next_sequence
+
+    @property
+    def binding(self) -> Binding | None:
+        """The binding that carries data now."""
+        match self.state:
+            case Registered(binding=binding):
+                return binding
+            case Registering(previous=previous) | Refusing(previous=previous):
+                return previous
+            case Idle() | Deregistering():
+                return None
+            case _:
+                assert_never(self.state)
+
+    # ---- events ----------------------------------------------------------------------------
+    def register(self, target: Target, now: float) -> list[Effect]:
+        """Bind `target`: the first time, after a movement, or again."""
+        known = self.state.binding if isinstance(self.state, Idle) else self.binding
+        previous = self.binding
+        timeout = ACK_TIMEOUT if known is not None and known.expires_at > now else self._first_timeout
+        self.state = Registering(target, previous, (), timeout, self._not_before(now), 0)
+        return self.tick(now)
+
+    def refresh(self, now: float) -> list[Effect]:
+        """Send a Binding Update for the present binding now (user, BRR, keepalive, lifetime)."""
+        match self.state:
+            case Registered(binding=binding):
+                self.state = Registering(binding.target, binding, (), ACK_TIMEOUT, now, 0)
+                return self.tick(now)
+            case Registering(target=target) | Refusing(target=target):
+                return self.register(target, now)
+            case Idle() | Deregistering():
+                return []
+            case _:
+                assert_never(self.state)
+
+    def detach(self, now: float) -> list[Effect]:
+        """No care-of address is left. The home agent keeps the binding until it expires."""
+        if not isinstance(self.state, Idle):
+            self.state = Idle(self.binding)
+        return []
+
+    def drop_previous(self) -> None:
+        """The old path is gone while a new one is being registered."""
+        if isinstance(self.state, Registering | Refusing):
+            self.state = replace(self.state, previous=None)
+
+    def deregister(self, now: float) -> list[Effect]:
+        """Ask the home agent to forget this node (lifetime 0)."""
+        binding = self.binding
+        match self.state:
+            case Registering(target=target):
+                pass
+            case _:
+                if binding is None:
+                    self.state = Idle()
+                    return [Deregistered(confirmed=True)]
+                target = binding.target
+        self.state = Deregistering(target, (), ACK_TIMEOUT, now, 0)
+        return self.tick(now)
+
+    def last_sent(self, at: float, now: float) -> list[Effect]:
+        """A datagram last left through the present path at `at`: traffic defers the keepalive."""
+        match self.state:
+            case Registered(binding=binding) if binding.keepalive is not None:
+                due = max(at, binding.sent_at) + binding.keepalive
+                if due <= now:
+                    return self.refresh(now)
+                self.state = Registered(binding, due)
+        return []
+
+    def acknowledge(self, ack: BindingAck, now: float) -> list[Effect]:
+        """An authenticated Binding Acknowledgement. A stale one changes nothing."""
+        match self.state:
+            case Registering() as state:
+                match_ = _answered(state.outstanding, ack)
+                return [] if match_ is None else self._registration_answered(state, match_, ack, now)
+            case Deregistering() as state:
+                if _answered(state.outstanding, ack) is None:
+                    return []
+                if ack.status == BindingStatus.SEQUENCE_OUT_OF_WINDOW:
+                    self._next_sequence = next16(ack.sequence)
+                    self.state = replace(state, retry_at=now)
+                    return self.tick(now)
+                self.state = Idle()
+                return [Deregistered(confirmed=True)]
+            case Idle() | Registered() | Refusing():
+                return []
+            case _:
+                assert_never(self.state)
+
+    def tick(self, now: float) -> list[Effect]:
+        """Run the timers that are due."""
+        effects: list[Effect] = []
+        while (due := self.deadline()) is not None and due.at <= now:
+            effects += self._run_timer(now)
+        return effects
+
+    def deadline(self) -> Deadline | None:
+        """The next timer."""
+        match self.state:
+            case Idle():
+                return None
+            case Registering(previous=previous, retry_at=retry_at):
+                retry = Deadline(retry_at, "binding update retry")
+                return retry if previous is None else earliest((retry, _expiry(previous)))
+            case Registered(binding=binding, keepalive_at=keepalive_at):
+                keepalive = None if keepalive_at is None else Deadline(keepalive_at, "NAT keepalive")
+                return earliest((Deadline(binding.refresh_at, "binding refresh"), keepalive))
+            case Refusing(previous=previous, retry_at=refused_until):
+                again = None if refused_until is None else Deadline(refused_until, "retry after refusal")
+                return earliest((again, None if previous is None else _expiry(previous)))
+            case Deregistering(retry_at=retry_at):
+                return Deadline(retry_at, "deregistration retry")
+            case _:
+                assert_never(self.state)
+
+    # ---- timers ----------------------------------------------------------------------------
+    def _run_timer(self, now: float) -> list[Effect]:
+        match self.state:
+            case Registering(previous=Binding() as previous) | Refusing(previous=Binding() as previous) if (
+                previous.expires_at <= now
+            ):
+                self.drop_previous()
+                return [Expired(previous)]
+            case Registering() as state:
+                return self._send_update(state, now)
+            case Registered(binding=binding, keepalive_at=keepalive_at):
+                if binding.refresh_at <= now:
+                    return self.refresh(now)
+                assert keepalive_at is not None and binding.keepalive is not None
+                self.state = Registered(binding, now + binding.keepalive)
+                return [AskLastSent(binding)]
+            case Refusing(target=target):
+                return self.register(target, now)
+            case Deregistering() as state:
+                return self._send_deregistration(state, now)
+            case Idle():
+                raise AssertionError("Idle has no deadline")
+            case _:
+                assert_never(self.state)
+
+    def _send_update(self, state: Registering, now: float) -> list[Effect]:
+        packet, update = self._compose(state.target, self._wish.lifetime)
+        self._sends.append(now)
+        first_try = not state.outstanding
+        timeout = state.timeout if first_try else min(2 * state.timeout, MAX_ACK_TIMEOUT)
+        unanswered = state.unanswered if first_try else state.unanswered + 1
+        outstanding = (*state.outstanding[1 - MAX_OUTSTANDING :], Outstanding(update, now))
+        self.state = replace(
+            state, outstanding=outstanding, timeout=timeout, retry_at=now + timeout, unanswered=unanswered
+        )
+        report: list[Effect] = [Unanswered(state.target, unanswered)] if unanswered else []
+        return [*report, SendUpdate(state.target, packet)]
+
+    def _send_deregistration(self, state: Deregistering, now: float) -> list[Effect]:
+        if state.tries >= DEREGISTRATION_TRIES:
+            self.state = Idle()
+            return [Deregistered(confirmed=False)]
+        packet, update = self._compose(state.target, lifetime=0)
+        timeout = state.timeout if state.tries == 0 else 2 * state.timeout
+        outstanding = (*state.outstanding, Outstanding(update, now))
+        self.state = Deregistering(state.target, outstanding, timeout, now + timeout, state.tries + 1)
+        return [SendUpdate(state.target, packet)]
+
+    def compose(self, target: Target, lifetime: int, sequence: int) -> ControlPacket:
+        """The Binding Update that would go to `target`; nothing is consumed."""
+        ipv4 = self._wish.ipv4
+        if target.home_agent.ipv6 in self._without_ipv4:
+            ipv4 = None
+        elif ipv4 is not None and ipv4.is_unspecified and self._allocated is not None:
+            ipv4 = self._allocated
+        return compose_update(replace(self._wish, ipv4=ipv4), target, sequence, lifetime)
+
+    def _compose(self, target: Target, lifetime: int) -> tuple[ControlPacket, BindingUpdate]:
+        packet = self.compose(target, lifetime, self._next_sequence)
+        assert isinstance(packet.message, BindingUpdate)
+        self._next_sequence = next16(self._next_sequence)
+        return packet, packet.message
+
+    def _not_before(self, now: float) -> float:
+        """At most three Binding Updates a second for new care-of addresses (RFC 6275 11.7.1)."""
+        if len(self._sends) < MAX_UPDATE_RATE:
+            return now
+        return max(now, self._sends[0] + 1.0)
+
+    # ---- answers ---------------------------------------------------------------------------
+    def _registration_answered(
+        self, state: Registering, answered: Outstanding, ack: BindingAck, now: float
+    ) -> list[Effect]:
+        if ack.status >= 128:
+            return self._refused(state, answered.update, ack, now)
+        jitter = self._rng.uniform(-1.0, 1.0)
+        target, update = state.target, answered.update
+        binding = accepted_binding(self._wish, target, update, ack, answered.sent_at, now, jitter)
+        if ipv4_unacknowledged(update, ack) and not self._retry_ipv4 and target.home_agent.ipv6 is not None:
+            self._without_ipv4.add(target.home_agent.ipv6)
+        if binding.ipv4_home_address is not None:
+            self._allocated = binding.ipv4_home_address
+        period = binding.keepalive if self._reachable else None
+        self._refused_wait = REFUSED_WAIT
+        self.state = Registered(binding, None if period is None else binding.sent_at + period)
+        return [Bound(binding, state.previous)]
+
+    def _refused(self, state: Registering, update: BindingUpdate, ack: BindingAck, now: float) -> list[Effect]:
+        reaction = reaction_to(ack.status, update)
+        match reaction:
+            case Reaction.RESYNCHRONISE:
+                self._next_sequence = next16(ack.sequence)
+                self.state = replace(state, outstanding=(), retry_at=self._not_before(now))
+                return self.tick(now)
+            case Reaction.WITHOUT_FORCED_UDP:
+                self._wish = replace(self._wish, force_udp=False)
+                self.state = replace(state, outstanding=(), retry_at=self._not_before(now))
+                return self.tick(now)
+            case Reaction.GIVE_UP:
+                self.state = Refusing(state.target, state.previous, ack.status, None)
+            case Reaction.ANOTHER_HOME_AGENT | Reaction.ANOTHER_CARE_OF_ADDRESS:
+                self.state = Refusing(state.target, state.previous, ack.status, now + self._refused_wait)
+                self._refused_wait = min(2 * self._refused_wait, MAX_REFUSED_WAIT)
+            case _:
+                assert_never(reaction)
+        return [Refused(state.target, ack.status, reaction)]
+
+
+def _answered(outstanding: tuple[Outstanding, ...], ack: BindingAck) -> Outstanding | None:
+    """The update that `ack` answers. Status 135 is exempt from the match (RFC 6275 11.7.3)."""
+    if ack.status == BindingStatus.SEQUENCE_OUT_OF_WINDOW and outstanding:
+        return outstanding[-1]
+    return next((sent for sent in outstanding if sent.update.sequence == ack.sequence), None)
+
+
+def _expiry(binding: Binding) -> Deadline:
+    return Deadline(binding.expires_at, "binding expiry")
