@@ -176,7 +176,7 @@ class _Reading:
     def _from_text(self, kind: type, value: object, path: KeyPath) -> object:
         convert, description = _FROM_TEXT[kind]
         wrong = f"{_dotted(path)} = {_shown(value)} is not {description}"
-        if not isinstance(value, str) or not value or "%" in value:
+        if not isinstance(value, str) or not value or "\0" in value or (kind is not Path and "%" in value):
             return self._mistake(path, wrong)
         try:
             return convert(value)
