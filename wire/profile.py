@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, Flag, auto
 from types import MappingProxyType
+from typing import TypeVar
 
 HOME_AGENT_PORT = 4191
 
@@ -67,44 +68,49 @@ class Profile:
 
     def update_bits(self, flags: UpdateFlag, unknown: int) -> int:
         """The flag field of a BindingUpdate. ValueError for a flag that this profile cannot express."""
-        return _bits(flags.value, {f.value: bit for f, bit in self.update_flags.items()}, unknown, 0xFFFF)
+        return _join(flags, self.update_flags, unknown, 0xFFFF)
 
     def ack_bits(self, flags: AckFlag, unknown: int) -> int:
         """The flag field of a BindingAck. ValueError for a flag that this profile cannot express."""
-        return _bits(flags.value, {f.value: bit for f, bit in self.ack_flags.items()}, unknown, 0xFF)
+        return _join(flags, self.ack_flags, unknown, 0xFF)
 
     def split_update_bits(self, bits: int) -> tuple[UpdateFlag, int]:
         """The flags set in `bits`, and the bits that mean nothing in this profile."""
-        flags = 0
-        for flag, bit in self.update_flags.items():
-            if bits & bit:
-                flags |= flag.value
-                bits ^= bit
-        return UpdateFlag(flags), bits
+        flags, unknown = _split(bits, self.update_flags)
+        return UpdateFlag(flags), unknown
 
     def split_ack_bits(self, bits: int) -> tuple[AckFlag, int]:
         """The flags set in `bits`, and the bits that mean nothing in this profile."""
-        flags = 0
-        for flag, bit in self.ack_flags.items():
-            if bits & bit:
-                flags |= flag.value
-                bits ^= bit
-        return AckFlag(flags), bits
+        flags, unknown = _split(bits, self.ack_flags)
+        return AckFlag(flags), unknown
 
 
-def _bits(flags: int, table: Mapping[int, int], unknown: int, field_mask: int) -> int:
+_FlagT = TypeVar("_FlagT", bound=Flag)
+
+
+def _join(flags: _FlagT, table: Mapping[_FlagT, int], unknown: int, field: int) -> int:
+    left = flags.value
     bits = 0
     for flag, bit in table.items():
-        if flags & flag:
-            flags ^= flag
+        if left & flag.value:
+            left ^= flag.value
             bits |= bit
         if unknown & bit:
-            raise ValueError(f"bit {bit:#x} has a name in this profile, it is not an unknown flag")
-    if flags:
-        raise ValueError("this profile has no bit for one of the flags")
-    if unknown & ~field_mask:
+            raise ValueError(f"bit {bit:#x} is the flag {flag.name} of this profile")
+    if left:
+        raise ValueError(f"this profile has no bit for all of {flags}")
+    if unknown & ~field:
         raise ValueError(f"unknown flags {unknown:#x} do not fit the field")
     return bits | unknown
+
+
+def _split(bits: int, table: Mapping[_FlagT, int]) -> tuple[int, int]:
+    flags = 0
+    for flag, bit in table.items():
+        if bits & bit:
+            flags |= flag.value
+            bits ^= bit
+    return flags, bits
 
 
 _COMMON_UPDATE_FLAGS = {
