@@ -21,7 +21,8 @@ ActionT = TypeVar("ActionT")
 KEPT = 256
 """How many records a recorder keeps."""
 
-_DEEPEST = 12
+_DEEPEST = 8
+"""Levels shown of an event or action: with those around it, within what a control message may nest."""
 
 
 @dataclass(frozen=True, slots=True)
