@@ -1,0 +1,75 @@
+"""A frozen picture of the host's links: their addresses and their default routers.
+
+Pure. RFC 4862 section 5.5 (address states), RFC 4429 (optimistic addresses).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAddress:
+    """An address of a link. `tentative`: must not be used yet, or never (duplicate found).
+
+    An optimistic address (RFC 4429) is not tentative here: it may be used while its uniqueness is tested.
+    """
+
+    address: Address
+    prefix_length: int
+    tentative: bool = False
+    deprecated: bool = False
+    temporary: bool = False
+
+    @property
+    def network(self) -> Network:
+        """The prefix that the address is in."""
+        return ip_network((self.address, self.prefix_length), strict=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRouter:
+    """A default route of the main table. `gateway` None: the route says that everybody is on-link.
+
+    `metric` is the kernel's; an IPv4 route (family 4) may have an IPv6 gateway (RFC 5549).
+    """
+
+    family: int
+    gateway: Address | None
+    metric: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A physical interface. `up` is the administrator's will and the carrier's presence together."""
+
+    index: int
+    name: str
+    up: bool
+    mtu: int
+    addresses: tuple[LinkAddress, ...] = ()
+    routers: tuple[DefaultRouter, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All links but the loopback and the TUN device, in the order of their indices."""
+
+    links: tuple[Link, ...] = ()
+
+    def link(self, name: str) -> Link | None:
+        return next((link for link in self.links if link.name == name), None)
+
+    def connected(self) -> tuple[tuple[str, LinkAddress], ...]:
+        """Interface and address of every prefix that a link which is up has neighbours in."""
+        return tuple(
+            (link.name, address)
+            for link in self.links
+            if link.up
+            for address in link.addresses
+            if not address.tentative and address.prefix_length < address.address.max_prefixlen
+        )
