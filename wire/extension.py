@@ -91,7 +91,7 @@ def _read_destination_options(data: bytes, position: int, end: int) -> IPv6Addre
     """The home address in the options of one header, if there is one."""
     home_address: IPv6Address | None = None
     for _ in range(MAX_ITEMS):
-        while position < end and data[position] == _PAD1:
+        if position < end and data[position] == _PAD1:
             position = end - len(data[position:end].lstrip(b"\0"))
         if position == end:
             return home_address

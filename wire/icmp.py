@@ -29,7 +29,7 @@ HOME_AGENT_DISCOVERY_REPLY = 145
 MOBILE_PREFIX_SOLICITATION = 146
 MOBILE_PREFIX_ADVERTISEMENT = 147
 
-MAX_ITEMS = 128
+MAX_ITEMS = 64
 """Addresses or options that one message may hold: bounds the work that one packet can cause."""
 
 _ICMP = struct.Struct("!BBH")

@@ -50,8 +50,8 @@ NAT_DETECTION = 31
 IPV4_CARE_OF_ADDRESS = 32
 BINDING_IDENTIFIER = 35
 
-MAX_ITEMS = 128
-"""Options and paddings that one message may hold: bounds the work that one packet can cause."""
+MAX_OPTIONS = 32
+"""Options that one message may hold, each with its padding: bounds the work that one packet can cause."""
 
 _PREFIX_REQUEST = 0x02
 _FORCE_UDP = 0x8000
@@ -90,8 +90,8 @@ def encode_options(options: Iterable[Option], start: int, types: Mapping[int, in
     ValueError for a value that has no octets. `types` overrides type octets by IANA number.
     """
     items = tuple(options)
-    if len(items) > MAX_ITEMS // 2:
-        raise ValueError(f"more than {MAX_ITEMS // 2} options")
+    if len(items) > MAX_OPTIONS:
+        raise ValueError(f"more than {MAX_OPTIONS} options")
     octets = bytearray()
     for index, option in enumerate(items):
         last = index == len(items) - 1
@@ -183,8 +183,8 @@ def decode_options(data: bytes, start: int, types: Mapping[int, int]) -> tuple[O
     decoders = _DECODERS if not types else {types.get(n, n): d for n, d in _DECODERS.items()}
     found: list[Option] = []
     position, end = start, len(data)
-    for _ in range(MAX_ITEMS):
-        while position < end and data[position] == PAD1:
+    for _ in range(2 * MAX_OPTIONS + 2):
+        if position < end and data[position] == PAD1:
             position = end - len(data[position:].lstrip(b"\0"))
         if position == end:
             return tuple(found)

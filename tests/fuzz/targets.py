@@ -1,0 +1,219 @@
+"""The parsers under fuzzing and the seeds of each. Another parser is one more entry of TARGETS."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+
+from tests.fuzz.runner import Target
+from wire.checksum import internet_checksum, pseudo_header6, word_sum
+from wire.esp import EspHeader, append_trailer, classify_port_4500, split_trailer
+from wire.extension import home_address_option, parse_extensions, routing_header
+from wire.icmp import (
+    HomeAgentDiscoveryReply,
+    HomeAgentDiscoveryRequest,
+    MobilePrefixAdvertisement,
+    MobilePrefixSolicitation,
+    PacketTooBig,
+    ParameterProblem,
+    PrefixInformation,
+    decode_icmp6,
+    deserves_error,
+    encode_icmp6,
+    packet_too_big,
+)
+from wire.ip import PROTOCOL_ICMPV6, PROTOCOL_MOBILITY, PROTOCOL_UDP, IPv4Header, IPv6Header
+from wire.mobility import (
+    BindingAck,
+    BindingError,
+    BindingRefreshRequest,
+    BindingUpdate,
+    CareOfTest,
+    CareOfTestInit,
+    HomeTest,
+    HomeTestInit,
+    Message,
+    UnknownMessage,
+    decode_message,
+    encode_message,
+)
+from wire.options import (
+    AlternateCareOfAddress,
+    Authentication,
+    BindingAuthorization,
+    BindingIdentifier,
+    BindingRefreshAdvice,
+    Ipv4AddressAck,
+    Ipv4CareOfAddress,
+    Ipv4HomeAddress,
+    MessageIdentification,
+    MobileNetworkPrefix,
+    MobileNodeIdentifier,
+    MobileNodeLinkLayerAddress,
+    NatDetection,
+    NonceIndices,
+    UnknownOption,
+)
+from wire.profile import DRAFT_00, RFC5555, RFC5555_TLV, AckFlag, UpdateFlag
+from wire.reader import DecodeError
+from wire.udp import UdpHeader, encode_udp, verify_udp
+
+HOME = IPv6Address("2001:db8:99::77")
+HOME_AGENT = IPv6Address("2001:db8:99::2")
+HOME4 = IPv4Address("203.0.113.77")
+CARE_OF4 = IPv4Address("10.0.0.5")
+PREFIX = IPv6Network("2001:db8:aa::/56")
+
+MESSAGES: tuple[Message, ...] = (
+    BindingRefreshRequest(),
+    HomeTestInit(b"homeinit"),
+    CareOfTestInit(b"careinit"),
+    HomeTest(7, b"homeinit", b"keygen01"),
+    CareOfTest(9, b"careinit", b"keygen02", (UnknownOption(200, b"later"),)),
+    BindingUpdate(
+        2,
+        420,
+        UpdateFlag.ACKNOWLEDGE | UpdateFlag.HOME,
+        (Ipv4HomeAddress(HOME4), Ipv4CareOfAddress(CARE_OF4)),
+    ),
+    BindingUpdate(
+        65535,
+        420,
+        UpdateFlag.ACKNOWLEDGE | UpdateFlag.HOME | UpdateFlag.ROUTER,
+        (
+            AlternateCareOfAddress(IPv6Address("2001:db8:1::5")),
+            MobileNetworkPrefix(PREFIX),
+            Ipv4HomeAddress(IPv4Address(0), 24, prefix_request=True),
+            MobileNodeLinkLayerAddress(b"\x02\x02\0\0\0\0\x01"),
+            BindingIdentifier(1, 0, False, CARE_OF4),
+        ),
+    ),
+    BindingUpdate(9, 60, UpdateFlag.ACKNOWLEDGE, (NonceIndices(1, 2), BindingAuthorization(b"authenticate"))),
+    BindingAck(
+        0, 2, 420, options=(Ipv4AddressAck(0, HOME4), NatDetection(False, 110), BindingRefreshAdvice(300))
+    ),
+    BindingAck(
+        135,
+        9,
+        0,
+        AckFlag.KEY_MANAGEMENT,
+        (
+            MobileNodeIdentifier(1, b"mn@example.net"),
+            MessageIdentification(0xE4000000_00000000),
+            Authentication(1, 256, bytes(12)),
+        ),
+    ),
+    BindingError(2, HOME),
+    UnknownMessage(16, bytes(18)),
+)
+
+_HEAVY_OPTIONS = tuple(
+    struct.pack("!BBBBHHHH", 59, 255, 5, 0, 0, 1, 0xC000, 100) + (item * 2036)[:2036]
+    for item in (b"\0", b"\x01\0", b"\xf0\0", b"\x1d\x06\x80\0\x01\x02\x03\x04", b"\0\xf0\0")
+)
+_MOBILITY_SEEDS = (
+    *(encode_message(message, HOME, HOME_AGENT, RFC5555) for message in MESSAGES),
+    *_HEAVY_OPTIONS,
+)
+
+
+def with_checksum(data: bytes, protocol: int, at: int, length: int) -> bytes:
+    """`data` with the right checksum at an offset: most mutations would die of it before they are parsed."""
+    if len(data) < at + 2 or length > len(data):
+        return data
+    blank = data[:at] + b"\0\0" + data[at + 2 :]
+    initial = word_sum(pseudo_header6(HOME, HOME_AGENT, length, protocol))
+    checksum = internet_checksum(blank[:length], initial)
+    return data[:at] + checksum.to_bytes(2, "big") + data[at + 2 :]
+
+
+def with_mobility_checksum(data: bytes) -> bytes:
+    """The mobility header at the start of `data` with its right checksum from HOME to HOME_AGENT."""
+    return with_checksum(data, PROTOCOL_MOBILITY, 4, (data[1] + 1) * 8 if len(data) > 1 else 0)
+
+
+def _parse_mobility(data: bytes) -> object:
+    return decode_message(data, HOME, HOME_AGENT, RFC5555)
+
+
+def _parse_summed_mobility(data: bytes) -> object:
+    """Right checksum; the message, encoded again where it can be, is the same message."""
+    data = with_mobility_checksum(data)
+    profile = (RFC5555, RFC5555_TLV, DRAFT_00)[len(data) % 3]
+    message = decode_message(data, HOME, HOME_AGENT, profile)
+    try:
+        octets = encode_message(message, HOME, HOME_AGENT, profile)
+    except ValueError:
+        return message
+    if decode_message(octets, HOME, HOME_AGENT, profile) != message:
+        raise AssertionError("encode is not the inverse of decode")
+    return message
+
+
+def _parse_icmp6(data: bytes) -> object:
+    return decode_icmp6(with_checksum(data, PROTOCOL_ICMPV6, 2, len(data)), HOME, HOME_AGENT)
+
+
+def _parse_extensions(data: bytes) -> object:
+    return parse_extensions(data[0], data[1:]) if data else None
+
+
+def _parse_ipv4(data: bytes) -> object:
+    if len(data) >= 20:
+        header = data[: (data[0] & 0x0F) * 4]
+        checksum = internet_checksum(header[:10] + b"\0\0" + header[12:])
+        data = data[:10] + checksum.to_bytes(2, "big") + data[12:]
+    return IPv4Header.decode(data)
+
+
+def _parse_udp(data: bytes) -> object:
+    header = UdpHeader.decode(data)
+    return header, verify_udp(HOME4, CARE_OF4, data[: header.length])
+
+
+def _parse_esp(data: bytes) -> object:
+    classify_port_4500(data)
+    return EspHeader.decode(data), split_trailer(data[8:])
+
+
+def _answer_packet(data: bytes) -> object:
+    """What the data plane does with a packet that is too big."""
+    if not deserves_error(data):
+        return None
+    return packet_too_big(data, 1472, HOME4 if data[0] >> 4 == 4 else HOME_AGENT)
+
+
+_PAYLOAD = encode_message(MESSAGES[5], HOME, HOME_AGENT, RFC5555)
+_DATAGRAM4 = encode_udp(HOME4, CARE_OF4, 4191, 40000, b"payload")
+_PACKET6 = IPv6Header(HOME, HOME_AGENT, PROTOCOL_MOBILITY, len(_PAYLOAD)).encode() + _PAYLOAD
+_PACKET4 = IPv4Header(HOME4, CARE_OF4, PROTOCOL_UDP, 20 + len(_DATAGRAM4)).encode() + _DATAGRAM4
+_ICMP_SEEDS = tuple(
+    encode_icmp6(message, HOME, HOME_AGENT)
+    for message in (
+        HomeAgentDiscoveryRequest(7),
+        HomeAgentDiscoveryReply(7, (HOME_AGENT, HOME) * 32, True),
+        MobilePrefixSolicitation(8),
+        MobilePrefixAdvertisement(8, True, False, (PrefixInformation(HOME, 64, True, True, True, 9, 9),) * 9),
+        PacketTooBig(1280, _PACKET6),
+        ParameterProblem(2, 46, _PACKET6),
+    )
+)
+_EXTENSION_SEEDS = (
+    b"\x3c" + home_address_option(PROTOCOL_MOBILITY, HOME) + _PAYLOAD,
+    b"\x2b" + routing_header(PROTOCOL_MOBILITY, HOME) + _PAYLOAD,
+    b"\x2b" + routing_header(60, HOME) + home_address_option(50, HOME) + _PAYLOAD,
+    b"\x3c" + b"\x3c\xff" + bytes(2046) + b"\x3c\0\x01\x04\0\0\0\0" * 8,
+    b"\x3c" + b"\x87\xff" + b"\x01\0" * 1023,
+)
+
+TARGETS: tuple[Target, ...] = (
+    Target("mobility", _MOBILITY_SEEDS, _parse_mobility, (DecodeError,)),
+    Target("mobility, summed", _MOBILITY_SEEDS, _parse_summed_mobility, (DecodeError,)),
+    Target("extension headers", _EXTENSION_SEEDS, _parse_extensions, (DecodeError,)),
+    Target("icmpv6", _ICMP_SEEDS, _parse_icmp6, (DecodeError,)),
+    Target("ipv6", (_PACKET6,), IPv6Header.decode, (DecodeError,)),
+    Target("ipv4", (_PACKET4, _PACKET4[:20]), _parse_ipv4, (DecodeError,)),
+    Target("udp", (_DATAGRAM4,), _parse_udp, (DecodeError,)),
+    Target("esp", (bytes(3) + b"\x07" * 5 + append_trailer(_PAYLOAD, 135, 16),), _parse_esp, (DecodeError,)),
+    Target("packet too big", (_PACKET4, _PACKET6), _answer_packet, (DecodeError,)),
+)
