@@ -1,0 +1,386 @@
+"""One end of the tunnel as a function: which packet goes where, which comes in, and which goes no further.
+
+Pure. RFC 6275 sections 10.4 and 11.3, RFC 5555 section 4, RFC 2473 section 4, RFC 4459; threats.md C.1
+rows 5 (open tunnel host), 6 (nested encapsulation), 8 (spoofed data), 13 (another's home address).
+
+Judging a packet makes no object in the common case: the verdict is the lane that it leaves by, or the packet
+itself. A handover is the assignment of `Endpoint.table` and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from tunnel.encapsulation import demultiplex, with_outer_ecn
+from tunnel.forwarding import ForwardingTable, Peer, Route
+from tunnel.fragmentation import fragment_ipv4
+from tunnel.path import Drop, TunnelPath
+from wire.icmp import deserves_error, packet_too_big
+from wire.ip import (
+    PROTOCOL_DESTINATION_OPTIONS,
+    PROTOCOL_ESP,
+    PROTOCOL_IPV4,
+    PROTOCOL_IPV6,
+    PROTOCOL_MOBILITY,
+    PROTOCOL_ROUTING,
+    PROTOCOL_UDP,
+)
+from wire.profile import HOME_AGENT_PORT, TlvLayout
+
+MIN_IPV6_MTU = 1280
+"""No link of IPv6 is smaller, so below it the outer packet is fragmented instead (RFC 8200 section 5)."""
+
+MALFORMED = Drop("inner-malformed")
+NOT_HOME = Drop("not-a-home-address")
+WRONG_PEER = Drop("wrong-peer")
+NOT_ROUTABLE = Drop("link-local-or-multicast")
+NESTED = Drop("nested-tunnel")
+TOO_BIG = Drop("too-big-unanswered")
+
+_PROTOCOL_GRE = 47
+_CONTROL_HEADERS = frozenset(
+    (PROTOCOL_ROUTING, PROTOCOL_ESP, PROTOCOL_DESTINATION_OPTIONS, PROTOCOL_MOBILITY)
+)
+_TUNNEL_PROTOCOLS = frozenset((PROTOCOL_IPV4, PROTOCOL_IPV6, _PROTOCOL_GRE))
+_NESTABLE = _TUNNEL_PROTOCOLS | {PROTOCOL_UDP}
+_PORT = HOME_AGENT_PORT.to_bytes(2, "big")
+_SUSPECT4 = bytes(1 if first in (0, 127, 169) or first >= 224 else 0 for first in range(256))
+_SUSPECT6 = bytes(1 if first in (0x00, 0xFE, 0xFF) else 0 for first in range(256))
+"""First octets of addresses that deserve a closer look; looking once costs less than asking thrice."""
+_ERRORS_PER_SECOND = 200.0
+_ERROR_BURST = 50.0
+_PMTU_MEMORY = 600.0  # seconds that a reduced path MTU is believed, RFC 1191 section 6.3
+
+
+class Role(Enum):
+    """Which side of a packet is the home side."""
+
+    MOBILE_NODE = "mobile-node"
+    """Outbound packets come from a home address, inbound ones go to it."""
+    HOME_AGENT = "home-agent"
+    """The reverse."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointConfig:
+    """What tells control packets and nested tunnels from data.
+
+    An inner IPv6 packet is control if its next header is a mobility header, ESP, destination options or a
+    routing header, its destination is in `control_local` and its source in `control_peer`:
+    at the home agent `control_local` is its own IPv6 address and `control_peer` is empty, which means
+    anybody, since a mobile node without a binding has to be heard; at the mobile node `control_local` is its
+    IPv6 home address and `control_peer` the home agent's IPv6 address. Hence ESP between an application on
+    the mobile node and a correspondent node is data, whatever is inside.
+
+    `home_agent` holds every address of the home agent, of both families: a tunnel packet (4, 41, 47 or UDP
+    4191) from or to one of them is never carried inside the tunnel. `tlv` is the profile's layout.
+    """
+
+    control_local: frozenset[IPv6Address] = frozenset()
+    control_peer: frozenset[IPv6Address] = frozenset()
+    home_agent: frozenset[IPv4Address | IPv6Address] = frozenset()
+    tlv: TlvLayout | None = None
+
+
+class Lane:
+    """What the data plane keeps about a path in use. `send` is its carrier's, None until it is connected."""
+
+    __slots__ = ("limit", "path", "reduced_until", "send", "send_fragmented", "sent_at")
+
+    def __init__(self, path: TunnelPath) -> None:
+        self.path = path
+        self.limit = path.inner_mtu
+        """The largest inner packet, in octets; less than the path's own while a router said so."""
+        self.reduced_until = 0.0
+        self.sent_at = 0.0
+        """Seconds of CLOCK_BOOTTIME; the time of the drain, not of the packet."""
+        self.send: Callable[[bytes], object] | None = None
+        self.send_fragmented: Callable[[bytes], object] | None = None
+
+    def reduce(self, path_mtu: int, now: float) -> None:
+        """Believe for a while that outer packets have to be at most `path_mtu` octets.
+
+        Never below the least IPv6 MTU: whoever forges a smaller one only gets outer fragments.
+        """
+        self.limit = min(self.limit, max(path_mtu - self.path.overhead, MIN_IPV6_MTU))
+        self.reduced_until = now + _PMTU_MEMORY
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An ICMP error to write back to the TUN device: the packet was too big."""
+
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Inner fragments, or one packet whose outer packet has to be fragmented, for `lane`."""
+
+    lane: Lane
+    packets: tuple[bytes, ...]
+    fragment_outer: bool = False
+
+
+class Control(Enum):
+    """The verdict on a control packet."""
+
+    CONTROL = "control"
+
+
+CONTROL = Control.CONTROL
+
+
+class Endpoint:
+    """One end of the tunnel. Assigning `table` or `config` is atomic and may happen while packets flow."""
+
+    __slots__ = (
+        "_error_at",
+        "_error_tokens",
+        "_home_source",
+        "_lanes",
+        "_lanes_by_path",
+        "_paths",
+        "_scope",
+        "drops",
+        "role",
+        "table",
+    )
+
+    def __init__(
+        self,
+        role: Role,
+        config: EndpointConfig | None = None,
+        table: ForwardingTable | None = None,
+    ) -> None:
+        self.role = role
+        self.table = table or ForwardingTable()
+        self.drops: dict[str, int] = {}
+        """Reason -> packets refused for it, in either direction."""
+        self._scope = _Scope.of(config or EndpointConfig())
+        self._home_source = role is Role.MOBILE_NODE
+        self._lanes: dict[int, Lane] = {}
+        """By the identity of the path: hashing one takes longer than all the rest of a verdict."""
+        self._paths: list[TunnelPath] = []
+        """Keeps the paths of `_lanes` alive, so that no other path gets their identity."""
+        self._lanes_by_path: dict[TunnelPath, Lane] = {}
+        self._error_tokens = _ERROR_BURST
+        self._error_at = 0.0
+
+    @property
+    def config(self) -> EndpointConfig:
+        return self._scope.config
+
+    @config.setter
+    def config(self, config: EndpointConfig) -> None:
+        self._scope = _Scope.of(config)
+
+    def outbound(self, packet: bytes, now: float) -> Lane | Drop | Reply | Pieces:
+        """Judge a packet that came from the TUN device: usually the lane that carries it."""
+        size = len(packet)
+        if size < 20:
+            return self.drop(MALFORMED)
+        version = packet[0] >> 4
+        if version == 6:
+            if size < 40 or packet[4] << 8 | packet[5] != size - 40:
+                return self.drop(MALFORMED)
+            home = packet[8:24] if self._home_source else packet[24:40]
+            if (_SUSPECT6[packet[8]] or _SUSPECT6[packet[24]]) and not _routable6(packet):
+                return self.drop(NOT_ROUTABLE)
+            if packet[6] in _NESTABLE and self._is_nested6(packet):
+                return self.drop(NESTED)
+        elif version == 4:
+            if packet[2] << 8 | packet[3] != size or packet[0] < 0x45:
+                return self.drop(MALFORMED)
+            home = packet[12:16] if self._home_source else packet[16:20]
+            if (_SUSPECT4[packet[12]] or _SUSPECT4[packet[16]]) and not _routable4(packet):
+                return self.drop(NOT_ROUTABLE)
+            if packet[9] in _NESTABLE and self._is_nested4(packet):
+                return self.drop(NESTED)
+        else:
+            return self.drop(MALFORMED)
+        route = self.table.find(home)
+        if route is None:
+            return self.drop(NOT_HOME)
+        lane = self._lanes.get(id(route.path)) or self._open_lane(route)
+        if size > lane.limit:
+            return self._oversize(lane, packet, now)
+        return lane
+
+    def inbound(self, peer: Peer, packet: bytes, outer_tos: int = 0) -> bytes | Control | Drop:
+        """Judge what followed the UDP header, or the outer IP header (`peer` with port 0).
+
+        The packet to write to the TUN device (the same object unless it had a TLV header or gets a
+        congestion mark), or CONTROL, which `control_packet` takes out of its wrapping.
+        """
+        size = len(packet)
+        if size < 20:
+            return self._inbound_unusual(peer, packet, outer_tos)
+        version = packet[0] >> 4
+        if version == 6:
+            if size < 40 or packet[4] << 8 | packet[5] != size - 40:
+                return self.drop(MALFORMED)
+            if packet[6] in _CONTROL_HEADERS and self._scope.is_control(packet):
+                return CONTROL
+            home = packet[24:40] if self._home_source else packet[8:24]
+            if (_SUSPECT6[packet[8]] or _SUSPECT6[packet[24]]) and not _routable6(packet):
+                return self.drop(NOT_ROUTABLE)
+            if packet[6] in _NESTABLE and self._is_nested6(packet):
+                return self.drop(NESTED)
+        elif version == 4:
+            if packet[2] << 8 | packet[3] != size or packet[0] < 0x45:
+                return self.drop(MALFORMED)
+            home = packet[16:20] if self._home_source else packet[12:16]
+            if (_SUSPECT4[packet[12]] or _SUSPECT4[packet[16]]) and not _routable4(packet):
+                return self.drop(NOT_ROUTABLE)
+            if packet[9] in _NESTABLE and self._is_nested4(packet):
+                return self.drop(NESTED)
+        else:
+            return self._inbound_unusual(peer, packet, outer_tos)
+        route = self.table.find(home)
+        if route is None:
+            return self.drop(NOT_HOME)
+        if peer not in route.peers:
+            return self.drop(WRONG_PEER)
+        if outer_tos & 1:
+            marked = with_outer_ecn(packet, outer_tos)
+            return self.drop(marked) if isinstance(marked, Drop) else marked
+        return packet
+
+    def control_packet(self, payload: bytes) -> bytes:
+        """The IPv6 packet in a payload that was judged CONTROL."""
+        inner = demultiplex(payload, self._scope.config.tlv)
+        return payload if isinstance(inner, Drop) else inner
+
+    def drop(self, refusal: Drop) -> Drop:
+        """Count a refusal."""
+        reason = refusal.reason
+        self.drops[reason] = self.drops.get(reason, 0) + 1
+        return refusal
+
+    def last_sent(self, path: TunnelPath) -> float:
+        """When a packet last left by `path`, in seconds of CLOCK_BOOTTIME; 0.0 for never."""
+        lane = self._lanes_by_path.get(path)
+        return lane.sent_at if lane is not None else 0.0
+
+    def disconnect_lanes(self) -> None:
+        """Forget the carriers of all lanes, because the set of carriers changed."""
+        for lane in list(self._lanes_by_path.values()):
+            lane.send = lane.send_fragmented = None
+
+    def _inbound_unusual(self, peer: Peer, packet: bytes, outer_tos: int) -> bytes | Control | Drop:
+        """A datagram that does not begin like an IP packet: a TLV header, or nothing at all."""
+        if peer[1] == 0:
+            return self.drop(MALFORMED)  # IP in IP has no format to negotiate
+        inner = demultiplex(packet, self._scope.config.tlv)
+        if isinstance(inner, Drop):
+            return self.drop(inner)
+        if len(inner) < 20:
+            return self.drop(MALFORMED)
+        return self.inbound(peer, inner, outer_tos)
+
+    def _is_nested6(self, packet: bytes) -> bool:
+        home_agent = self._scope.home_agent
+        if packet[8:24] not in home_agent and packet[24:40] not in home_agent:
+            return False
+        return packet[6] != PROTOCOL_UDP or packet[40:42] == _PORT or packet[42:44] == _PORT
+
+    def _is_nested4(self, packet: bytes) -> bool:
+        home_agent = self._scope.home_agent
+        if packet[12:16] not in home_agent and packet[16:20] not in home_agent:
+            return False
+        ports = (packet[0] & 0x0F) * 4
+        return (
+            packet[9] != PROTOCOL_UDP
+            or packet[ports : ports + 2] == _PORT
+            or packet[ports + 2 : ports + 4] == _PORT
+        )
+
+    def _open_lane(self, route: Route) -> Lane:
+        """The lane of a path seen for the first time; equal paths share one, so that its history goes on."""
+        if len(self._lanes) > 2 * len(self.table) + 16:
+            self._forget_unused_lanes()
+        lane = self._lanes_by_path.setdefault(route.path, Lane(route.path))
+        self._lanes[id(route.path)] = lane
+        self._paths.append(route.path)
+        return lane
+
+    def _forget_unused_lanes(self) -> None:
+        current = {route.path for route in self.table.routes}
+        self._lanes_by_path = {path: lane for path, lane in self._lanes_by_path.items() if path in current}
+        self._lanes.clear()
+        self._paths.clear()
+
+    def _oversize(self, lane: Lane, packet: bytes, now: float) -> Lane | Drop | Reply | Pieces:
+        """RFC 4459: tell the sender, or fragment inside; only below the least IPv6 MTU fragment outside."""
+        if lane.reduced_until and now >= lane.reduced_until:
+            lane.limit, lane.reduced_until = lane.path.inner_mtu, 0.0
+            return self.outbound(packet, now)
+        if packet[0] >> 4 == 6:
+            if len(packet) <= MIN_IPV6_MTU:
+                return Pieces(lane, (packet,), fragment_outer=True)
+            return self._too_big(packet, max(lane.limit, MIN_IPV6_MTU), now)
+        fragments = fragment_ipv4(packet, lane.limit)
+        return Pieces(lane, fragments) if fragments else self._too_big(packet, lane.limit, now)
+
+    def _too_big(self, packet: bytes, mtu: int, now: float) -> Drop | Reply:
+        """The ICMP error, at the bounded rate that RFC 4443 section 2.4 (f) demands."""
+        elapsed = max(0.0, now - self._error_at)
+        self._error_at = now
+        self._error_tokens = min(_ERROR_BURST, self._error_tokens + elapsed * _ERRORS_PER_SECOND)
+        if self._error_tokens < 1 or not deserves_error(packet):
+            return self.drop(TOO_BIG)
+        self._error_tokens -= 1
+        # Signed by the packet's own destination: an error from an address of this host would be a martian on
+        # its way back through the TUN device, whereas that one is routed to it.
+        source = ip_address(packet[24:40] if packet[0] >> 4 == 6 else packet[16:20])
+        return Reply(packet_too_big(packet, mtu, source))
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """An EndpointConfig as octets, which is what packets are made of."""
+
+    config: EndpointConfig
+    control_local: frozenset[bytes]
+    control_peer: frozenset[bytes]
+    home_agent: frozenset[bytes]
+
+    @classmethod
+    def of(cls, config: EndpointConfig) -> _Scope:
+        return cls(
+            config,
+            frozenset(address.packed for address in config.control_local),
+            frozenset(address.packed for address in config.control_peer),
+            frozenset(address.packed for address in config.home_agent),
+        )
+
+    def is_control(self, packet: bytes) -> bool:
+        if packet[24:40] not in self.control_local:
+            return False
+        return not self.control_peer or packet[8:24] in self.control_peer
+
+
+def _routable6(packet: bytes) -> bool:
+    """Neither end is multicast, link-local, loopback or unspecified."""
+    return _is_routable6(packet[8:24]) and _is_routable6(packet[24:40])
+
+
+def _is_routable6(address: bytes) -> bool:
+    if address[0] == 0xFF or (address[0] == 0xFE and address[1] & 0xC0 == 0x80):
+        return False
+    return address[:15] != bytes(15) or address[15] > 1
+
+
+def _routable4(packet: bytes) -> bool:
+    """Neither end is multicast, broadcast, link-local, loopback or unspecified."""
+    return _is_routable4(packet[12:16]) and _is_routable4(packet[16:20])
+
+
+def _is_routable4(address: bytes) -> bool:
+    if address[0] in (0, 127) or address[0] >= 224:
+        return False
+    return address[:2] != b"\xa9\xfe"

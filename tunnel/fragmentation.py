@@ -1,0 +1,64 @@
+"""An IPv4 packet too large for the tunnel, cut into fragments as a router would.
+
+Pure. RFC 791 section 3.2, RFC 4459 section 3.3 (fragment inside the tunnel, not the tunnel packet).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from wire.ip import IPV4_HEADER, IPv4Header
+from wire.reader import DecodeError
+
+MIN_MTU = 68  # every IPv4 link carries this much, RFC 791
+
+_END, _NO_OPERATION = 0, 1
+_COPIED = 0x80
+
+
+def fragment_ipv4(packet: bytes, mtu: int) -> tuple[bytes, ...]:
+    """`packet` as fragments of at most `mtu` octets; empty if it is malformed or must not be fragmented.
+
+    A packet that is itself a fragment is cut further: its offset and its last "more" flag are kept.
+    """
+    try:
+        header = IPv4Header.decode(packet)
+    except DecodeError:
+        return ()
+    if header.dont_fragment or mtu < MIN_MTU:
+        return ()
+    later_options = _copied_options(header.options)
+    fragments: list[bytes] = []
+    position = header.header_length
+    while position < header.total_length:
+        options = later_options if fragments else header.options
+        room = (mtu - IPV4_HEADER - len(options)) & ~7
+        payload = packet[position : min(position + room, header.total_length)]
+        last = position + len(payload) >= header.total_length
+        fragment = replace(
+            header,
+            total_length=IPV4_HEADER + len(options) + len(payload),
+            more_fragments=header.more_fragments or not last,
+            fragment_offset=header.fragment_offset + (position - header.header_length) // 8,
+            options=options,
+        )
+        fragments.append(fragment.encode() + payload)
+        position += len(payload)
+    return tuple(fragments)
+
+
+def _copied_options(options: bytes) -> bytes:
+    """The options that every fragment carries: those with the copied bit, padded to whole words."""
+    kept = bytearray()
+    position = 0
+    while position < len(options) and options[position] != _END:
+        if options[position] == _NO_OPERATION:
+            position += 1
+            continue
+        length = options[position + 1] if position + 1 < len(options) else 0
+        if length < 2 or position + length > len(options):
+            break
+        if options[position] & _COPIED:
+            kept += options[position : position + length]
+        position += length
+    return bytes(kept) + bytes(-len(kept) % 4)

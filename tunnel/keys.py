@@ -1,0 +1,165 @@
+"""The key file: two security associations in TOML, readable by their owner only.
+
+Performs I/O. RFC 4877 (one association a direction), threats.md C.1 row 23 (keys in no log and no argv).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tunnel.security import FIRST_FREE_SPI, Encryption, Integrity, SecurityAssociation
+
+UPDATE_SECTION = "update"
+ACK_SECTION = "ack"
+
+_FIELDS = ("spi", "integrity", "integrity_key", "encryption", "encryption_key")
+_MAX_SIZE = 65536
+_HINT = f"each section holds {', '.join(_FIELDS)}"
+_ChoiceT = TypeVar("_ChoiceT", bound=Enum)
+
+
+class KeyFileError(Exception):
+    """A key file that cannot be used: which file, why, and what to do about it. Never quotes a key."""
+
+    def __init__(self, path: Path, why: str, fix: str) -> None:
+        super().__init__(f"{path}: {why} ({fix})")
+        self.path = path
+        self.why = why
+        self.fix = fix
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """The associations of one mobile node at one home agent."""
+
+    update: SecurityAssociation = field()
+    """Mobile node to home agent: protects the BindingUpdate."""
+    ack: SecurityAssociation = field()
+    """Home agent to mobile node: protects the BindingAck."""
+
+
+def load_keys(path: Path | str) -> KeyPair:
+    """Read a key file. KeyFileError when it is missing, readable by others, or not what it should be."""
+    path = Path(path)
+    document = _parse(path, _read_private(path))
+    unknown = sorted(set(document) - {UPDATE_SECTION, ACK_SECTION})
+    if unknown:
+        raise KeyFileError(path, f"unknown section [{unknown[0]}]", "keep only [update] and [ack]")
+    pair = KeyPair(_association(path, document, UPDATE_SECTION), _association(path, document, ACK_SECTION))
+    if pair.update.integrity_key == pair.ack.integrity_key:
+        raise KeyFileError(path, "[update] and [ack] share a key", "give each direction its own")
+    return pair
+
+
+def generate_keys(random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> str:
+    """The text of a new key file: AES-256-CBC with HMAC-SHA-256-128 in both directions."""
+    parts = []
+    for section, purpose in (
+        (UPDATE_SECTION, "mobile node -> home agent"),
+        (ACK_SECTION, "home agent -> mobile node"),
+    ):
+        spi = int.from_bytes(random_bytes(4), "big") % (0xFFFFFFFF - FIRST_FREE_SPI) + FIRST_FREE_SPI
+        parts.append(
+            f"[{section}]  # {purpose}\n"
+            f"spi = {spi:#010x}\n"
+            f'integrity = "{Integrity.HMAC_SHA256_128.value}"\n'
+            f'integrity_key = "{random_bytes(32).hex()}"\n'
+            f'encryption = "{Encryption.AES_CBC.value}"\n'
+            f'encryption_key = "{random_bytes(32).hex()}"\n'
+        )
+    return "\n".join(parts)
+
+
+def write_keys(path: Path | str, text: str | None = None) -> None:
+    """Write a new key file (mode 0600); `text` defaults to fresh keys. Never replaces an existing file."""
+    path = Path(path)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise KeyFileError(path, "exists already", "choose another name or delete it first") from None
+    except OSError as error:
+        raise KeyFileError(path, f"cannot be created: {error.strerror}", "check the directory") from None
+    with open(descriptor, "w", encoding="ascii") as file:
+        file.write(generate_keys() if text is None else text)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _read_private(path: Path) -> str:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise KeyFileError(path, "no such file", "write one with tunnel.keys.write_keys") from None
+    except OSError as error:
+        raise KeyFileError(path, f"cannot be read: {error.strerror}", "check owner and mode") from None
+    with open(descriptor, "rb") as file:
+        # Asked of the open file, so that nobody can swap it between the question and the read.
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise KeyFileError(path, "is not a file", "give the path of a key file")
+        if mode & 0o077:
+            why = f"mode {stat.S_IMODE(mode):04o} lets others read the keys"
+            raise KeyFileError(path, why, f"chmod 600 {path}")
+        content = file.read(_MAX_SIZE + 1)
+    if len(content) > _MAX_SIZE:
+        raise KeyFileError(path, "is too large for a key file", "give the path of a key file")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise KeyFileError(path, "is not text", "give the path of a key file") from None
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        # The parser's message names a place, not the line's content, so no key can leak through it.
+        raise KeyFileError(path, f"is not TOML: {error}", _HINT) from None
+
+
+def _association(path: Path, document: dict[str, Any], section: str) -> SecurityAssociation:
+    table = document.get(section)
+    if not isinstance(table, dict):
+        raise KeyFileError(path, f"section [{section}] is missing", "both [update] and [ack] are needed")
+    unknown = sorted(set(table) - set(_FIELDS))
+    if unknown:
+        raise KeyFileError(path, f"unknown key {unknown[0]!r} in [{section}]", f"known: {', '.join(_FIELDS)}")
+    spi = table.get("spi")
+    if not isinstance(spi, int) or isinstance(spi, bool):
+        raise KeyFileError(path, f"[{section}] spi must be a number", "for example spi = 0x1001")
+    try:
+        return SecurityAssociation(
+            spi,
+            _choice(path, table, section, "integrity", Integrity),
+            _octets(path, table, section, "integrity_key"),
+            _choice(path, table, section, "encryption", Encryption),
+            _octets(path, table, section, "encryption_key"),
+        )
+    except ValueError as error:
+        raise KeyFileError(path, f"[{section}] {error}", _HINT) from None
+
+
+def _choice(
+    path: Path, table: dict[str, Any], section: str, name: str, choices: type[_ChoiceT]
+) -> _ChoiceT:
+    for choice in choices:
+        if choice.value == table.get(name):
+            return choice
+    names = " or ".join(f'"{choice.value}"' for choice in choices)
+    raise KeyFileError(path, f"[{section}] {name} is missing or unknown", f"{name} = {names}")
+
+
+def _octets(path: Path, table: dict[str, Any], section: str, name: str) -> bytes:
+    value = table.get(name, "")
+    try:
+        return bytes.fromhex(value)
+    except (TypeError, ValueError):
+        raise KeyFileError(path, f"[{section}] {name} is not hexadecimal", "two digits an octet") from None

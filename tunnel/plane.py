@@ -1,0 +1,130 @@
+"""DataPlane: what every tier of the data plane offers to the daemons, and what it needs from underlays.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
+from typing import Protocol
+
+from tunnel.endpoint import EndpointConfig
+from tunnel.forwarding import ForwardingTable
+from tunnel.path import Arrival, TunnelPath
+
+OnControl = Callable[[bytes, Arrival], None]
+"""Takes a whole IPv6 control packet and where it came in. Called in the data plane's own thread."""
+OnFault = Callable[[str], None]
+"""Takes the reason why the data plane cannot go on as before. Called once a fault, in its own thread."""
+Send = Callable[[bytes], object]
+"""Sends one inner packet by one path; OSError (BlockingIOError when the queue is full) if it cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Inner packets and their octets since the start; `drops` by reason."""
+
+    rx_packets: int
+    rx_bytes: int
+    tx_packets: int
+    tx_bytes: int
+    drops: Mapping[str, int]
+
+
+class IntakeKind(Enum):
+    """What a read from a socket of an underlay gives."""
+
+    UDP = "udp"
+    """The payload of a UDP datagram."""
+    RAW_IPV4 = "raw-ipv4"
+    """An IPv4 packet whose payload is an inner packet: raw sockets of IPv4 keep the outer header."""
+    RAW_IPV6 = "raw-ipv6"
+    """The payload of an IPv6 packet: raw sockets of IPv6 do not."""
+    CONTROL = "control"
+    """A whole IPv6 packet that may be a control packet, from a packet socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """A non-blocking socket to read from, and what comes out of it."""
+
+    kind: IntakeKind
+    socket: socket.socket
+
+
+class Carrier(Protocol):
+    """An underlay as a data plane sees it: sockets at one local address."""
+
+    @property
+    def local(self) -> IPv4Address | IPv6Address: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def interface(self) -> str: ...
+    @property
+    def intakes(self) -> Sequence[Intake]: ...
+
+    def sender(self, path: TunnelPath) -> Send:
+        """How to send inner packets by `path`; never fragments."""
+        ...
+
+    def fragmenting_sender(self, path: TunnelPath) -> Send:
+        """The same for the rare packet whose outer packet has to be fragmented."""
+        ...
+
+    def path_mtu(self, path: TunnelPath) -> int:
+        """What the kernel knows of the MTU towards `path.remote`, in octets of the outer packet."""
+        ...
+
+
+class Device(Protocol):
+    """A TUN device."""
+
+    @property
+    def name(self) -> str: ...
+    def fileno(self) -> int: ...
+
+
+class DataPlane(Protocol):
+    """Carries packets between a TUN device and underlays while another thread decides by which path.
+
+    All methods may be called from any thread, before and after `start`.
+    """
+
+    def start(self) -> None:
+        """Begin to carry packets."""
+        ...
+
+    def configure(self, config: EndpointConfig) -> None:
+        """Set what counts as control from now on."""
+        ...
+
+    def install(self, table: ForwardingTable) -> None:
+        """Use `table` from the next packet on: a handover."""
+        ...
+
+    def attach(self, carrier: Carrier) -> None:
+        """Receive from `carrier`, and send through it by the paths that start at its local address."""
+        ...
+
+    def detach(self, carrier: Carrier) -> None:
+        """Stop using `carrier`. When this returns it can be closed."""
+        ...
+
+    def renew(self, device: Device) -> None:
+        """Go on with another TUN device, after the old one was deleted by somebody else."""
+        ...
+
+    def counters(self) -> Counters: ...
+
+    def last_sent(self, path: TunnelPath) -> float:
+        """When a datagram last left by `path` (seconds of CLOCK_BOOTTIME, 0.0 for never)."""
+        ...
+
+    def close(self) -> None:
+        """Stop. The TUN device and the underlays stay open: they belong to whoever opened them."""
+        ...

@@ -1,0 +1,389 @@
+"""PortablePlane: the data plane that works everywhere, and that the faster ones must equal.
+
+Performs I/O. One thread, one epoll: one read, one verdict, one send a packet. RFC 5555 section 4.1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from ipaddress import IPv6Address, ip_address
+from typing import assert_never
+
+from tunnel.endpoint import MALFORMED, Control, Endpoint, EndpointConfig, Lane, Pieces, Reply
+from tunnel.forwarding import ForwardingTable, Peer
+from tunnel.path import Arrival, Drop, TunnelPath
+from tunnel.plane import Carrier, Counters, Device, Intake, IntakeKind, OnControl, OnFault, Send
+from wire.ip import IPV6_HEADER
+
+_BATCH = range(64)
+"""Packets taken from one descriptor before the others get their turn."""
+_LARGEST = 65536
+_ANCILLARY = 32  # octets: room for one TOS or traffic class
+_SWITCH_INTERVAL = 0.0005
+_HANDSHAKE = 5.0  # seconds for the thread to finish what it is doing
+
+NO_CARRIER = Drop("no-underlay")
+QUEUE_FULL = Drop("send-queue-full")
+TUN_REFUSED = Drop("tun-refused")
+TUN_GONE = Drop("tun-gone")
+_GONE = (errno.EBADF, errno.EBADFD)
+
+
+class PortablePlane:
+    """A DataPlane of system calls and Python. See `tunnel.plane.DataPlane` for what each method means."""
+
+    def __init__(
+        self, device: Device, endpoint: Endpoint, on_control: OnControl, on_fault: OnFault
+    ) -> None:
+        self._endpoint = endpoint
+        self._on_control = on_control
+        self._on_fault = on_fault
+        self._tun = -1
+        self._tun_name = ""
+        self._carriers: list[Carrier] = []
+        self._drains: dict[int, Callable[[], None]] = {}
+        self._epoll = select.epoll()
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._wakeup, select.EPOLLIN)
+        self._drains[self._wakeup] = self._obey
+        self._orders: deque[Callable[[], None]] = deque()
+        self._thread: threading.Thread | None = None
+        self._running = False
+        self._rx_packets = self._rx_bytes = self._tx_packets = self._tx_bytes = 0
+        self._use(device)
+
+    def start(self) -> None:
+        # While one thread computes, the other gets the interpreter only once an interval, and this one asks
+        # for it after every system call: the default of 5 ms would let the daemon stall the tunnel.
+        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL))
+        self._running = True
+        self._thread = threading.Thread(target=self._run, name="data-plane", daemon=True)
+        self._thread.start()
+
+    def configure(self, config: EndpointConfig) -> None:
+        self._endpoint.config = config
+
+    def install(self, table: ForwardingTable) -> None:
+        self._endpoint.table = table
+
+    def attach(self, carrier: Carrier) -> None:
+        self._order(partial(self._attach, carrier))
+
+    def detach(self, carrier: Carrier) -> None:
+        self._order(partial(self._detach, carrier))
+
+    def renew(self, device: Device) -> None:
+        self._order(partial(self._use, device))
+
+    def counters(self) -> Counters:
+        return Counters(
+            self._rx_packets,
+            self._rx_bytes,
+            self._tx_packets,
+            self._tx_bytes,
+            self._endpoint.drops.copy(),
+        )
+
+    def last_sent(self, path: TunnelPath) -> float:
+        return self._endpoint.last_sent(path)
+
+    def close(self) -> None:
+        if self._thread is not None and self._running:
+            self._order(self._stop)
+            self._thread.join(_HANDSHAKE)
+            self._thread = None
+        if self._wakeup >= 0:
+            self._drop_tun()
+            self._epoll.close()
+            os.close(self._wakeup)
+            self._wakeup = -1
+
+    # ---- orders: what other threads want, done between two drains ----------------------------------------
+    def _order(self, order: Callable[[], None]) -> None:
+        """Run `order` in the data plane's thread and wait for it, so that no drain runs meanwhile."""
+        thread = self._thread
+        if thread is None or not thread.is_alive() or thread is threading.current_thread():
+            order()
+            return
+        done = threading.Event()
+        failures: list[OSError] = []
+
+        def run() -> None:
+            try:
+                order()
+            except OSError as error:
+                failures.append(error)
+            finally:
+                done.set()
+
+        self._orders.append(run)
+        os.eventfd_write(self._wakeup, 1)
+        if not done.wait(_HANDSHAKE):
+            raise TimeoutError("the data plane does not answer")
+        if failures:
+            raise failures[0]
+
+    def _obey(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wakeup)
+        while self._orders:
+            self._orders.popleft()()
+
+    def _attach(self, carrier: Carrier) -> None:
+        if carrier in self._carriers:
+            return
+        for intake in carrier.intakes:
+            descriptor = intake.socket.fileno()
+            self._drains[descriptor] = partial(self._drain_kind(intake.kind), carrier, intake)
+            self._epoll.register(descriptor, select.EPOLLIN)
+        self._carriers.append(carrier)
+        self._endpoint.disconnect_lanes()
+
+    def _detach(self, carrier: Carrier) -> None:
+        if carrier not in self._carriers:
+            return
+        self._carriers.remove(carrier)
+        for intake in carrier.intakes:
+            self._forget(intake.socket.fileno())
+        self._endpoint.disconnect_lanes()
+
+    def _use(self, device: Device) -> None:
+        self._drop_tun()
+        # A descriptor of our own: nobody can close it under a drain and have the number mean another file.
+        self._tun = os.dup(device.fileno())
+        self._tun_name = device.name
+        self._drains[self._tun] = self._drain_tun
+        self._epoll.register(self._tun, select.EPOLLIN)
+
+    def _drop_tun(self) -> None:
+        if self._tun >= 0:
+            self._forget(self._tun)
+            os.close(self._tun)
+            self._tun = -1
+
+    def _forget(self, descriptor: int) -> None:
+        if self._drains.pop(descriptor, None) is not None:
+            with contextlib.suppress(OSError):  # closed by its owner already, which took it out of the set
+                self._epoll.unregister(descriptor)
+
+    def _stop(self) -> None:
+        self._running = False
+
+    # ---- the thread: everything below runs in it ---------------------------------------------------------
+    def _run(self) -> None:
+        poll, drains = self._epoll.poll, self._drains
+        try:
+            while self._running:
+                for descriptor, _ in poll():
+                    drain = drains.get(descriptor)
+                    if drain is not None:  # else an order of this very round has removed it
+                        drain()
+        except Exception as error:  # a mistake of ours: say so, rather than be silent and deaf for ever
+            self._running = False
+            self._on_fault(f"the data plane has stopped: {error!r}")
+
+    def _drain_kind(self, kind: IntakeKind) -> Callable[[Carrier, Intake], None]:
+        match kind:
+            case IntakeKind.UDP:
+                return self._drain_udp
+            case IntakeKind.RAW_IPV4:
+                return self._drain_raw_ipv4
+            case IntakeKind.RAW_IPV6:
+                return self._drain_raw_ipv6
+            case IntakeKind.CONTROL:
+                return self._drain_control
+            case _:
+                assert_never(kind)
+
+    def _drain_tun(self) -> None:
+        tun, read, outbound = self._tun, os.read, self._endpoint.outbound
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        packets = octets = 0
+        try:
+            for _ in _BATCH:
+                packet = read(tun, _LARGEST)
+                lane = outbound(packet, now)
+                if not isinstance(lane, Lane):
+                    self._unusual(lane, now)
+                    continue
+                send = lane.send or self._connect(lane)
+                try:
+                    send(packet)
+                except OSError as error:
+                    self._send_failed(lane, packet, error, now)
+                    continue
+                lane.sent_at = now
+                packets += 1
+                octets += len(packet)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._tun_failed(error)
+        self._tx_packets += packets
+        self._tx_bytes += octets
+
+    def _drain_udp(self, carrier: Carrier, intake: Intake) -> None:
+        receive, inbound = intake.socket.recvmsg, self._endpoint.inbound
+        try:
+            for _ in _BATCH:
+                payload, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
+                verdict = inbound(peer, payload, ancillary[0][2][0] if ancillary else 0)
+                if isinstance(verdict, bytes):
+                    self._deliver(verdict)
+                elif isinstance(verdict, Control):
+                    self._hand_over(carrier, peer, payload)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._receive_failed(error)
+
+    def _drain_raw_ipv4(self, carrier: Carrier, intake: Intake) -> None:
+        receive, inbound = intake.socket.recvfrom, self._endpoint.inbound
+        try:
+            for _ in _BATCH:
+                outer, peer = receive(_LARGEST)
+                payload = outer[(outer[0] & 0x0F) * 4 :]
+                verdict = inbound(peer, payload, outer[1])
+                if isinstance(verdict, bytes):
+                    self._deliver(verdict)
+                elif isinstance(verdict, Control):
+                    self._hand_over(carrier, peer, payload)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._receive_failed(error)
+
+    def _drain_raw_ipv6(self, carrier: Carrier, intake: Intake) -> None:
+        receive, inbound = intake.socket.recvmsg, self._endpoint.inbound
+        try:
+            for _ in _BATCH:
+                payload, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
+                traffic_class = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else 0
+                verdict = inbound(peer, payload, traffic_class)
+                if isinstance(verdict, bytes):
+                    self._deliver(verdict)
+                elif isinstance(verdict, Control):
+                    self._hand_over(carrier, peer, payload)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._receive_failed(error)
+
+    def _drain_control(self, carrier: Carrier, intake: Intake) -> None:
+        """Control as it arrives on an IPv6 link; the filter of the socket has chosen it."""
+        try:
+            for _ in _BATCH:
+                packet, address = intake.socket.recvfrom(_LARGEST)
+                if len(packet) < IPV6_HEADER:
+                    self._endpoint.drop(MALFORMED)
+                    continue
+                end = IPV6_HEADER + int.from_bytes(packet[4:6], "big")  # the link may have padded it
+                source = IPv6Address(packet[8:24])
+                self._on_control(packet[:end], Arrival(carrier.local, source, interface=address[0]))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._receive_failed(error)
+
+    def _deliver(self, packet: bytes) -> None:
+        try:
+            os.write(self._tun, packet)
+        except OSError as error:
+            # A device that is gone is reported by its own drain, which the kernel wakes for that.
+            self._endpoint.drop(TUN_GONE if error.errno in _GONE else TUN_REFUSED)
+            return
+        self._rx_packets += 1
+        self._rx_bytes += len(packet)
+
+    def _hand_over(self, carrier: Carrier, peer: Peer, payload: bytes) -> None:
+        remote_port = peer[1]
+        local_port = carrier.port if remote_port else 0
+        arrival = Arrival(carrier.local, ip_address(peer[0]), local_port, remote_port, carrier.interface)
+        self._on_control(self._endpoint.control_packet(payload), arrival)
+
+    # ---- the uncommon -------------------------------------------------------------------------------------
+    def _unusual(self, verdict: Drop | Reply | Pieces, now: float) -> None:
+        match verdict:
+            case Drop():
+                pass  # counted where it was judged
+            case Reply():
+                with contextlib.suppress(OSError):
+                    os.write(self._tun, verdict.packet)
+            case Pieces():
+                self._send_pieces(verdict, now)
+            case _:
+                assert_never(verdict)
+
+    def _send_pieces(self, pieces: Pieces, now: float) -> None:
+        lane = pieces.lane
+        whole = lane.send or self._connect(lane)
+        send = (lane.send_fragmented or whole) if pieces.fragment_outer else whole
+        for packet in pieces.packets:
+            try:
+                send(packet)
+            except OSError as error:
+                self._endpoint.drop(_send_drop(error))
+                return
+        lane.sent_at = now
+        self._tx_packets += 1
+        self._tx_bytes += sum(map(len, pieces.packets))
+
+    def _send_failed(self, lane: Lane, packet: bytes, error: OSError, now: float) -> None:
+        carrier = self._carrier_of(lane.path)
+        if error.errno != errno.EMSGSIZE or carrier is None:
+            self._endpoint.drop(_send_drop(error))
+            return
+        lane.reduce(carrier.path_mtu(lane.path), now)
+        verdict = self._endpoint.outbound(packet, now)
+        # Still a lane: no smaller inner packet can be asked for, so the outer one is fragmented.
+        pieces = Pieces(verdict, (packet,), fragment_outer=True) if isinstance(verdict, Lane) else verdict
+        self._unusual(pieces, now)
+
+    def _connect(self, lane: Lane) -> Send:
+        """The carrier of a lane's packets; one that refuses them while no underlay has its local address."""
+        carrier = self._carrier_of(lane.path)
+        if carrier is None:
+            return _refuse
+        lane.send = carrier.sender(lane.path)
+        lane.send_fragmented = carrier.fragmenting_sender(lane.path)
+        return lane.send
+
+    def _carrier_of(self, path: TunnelPath) -> Carrier | None:
+        for carrier in self._carriers:
+            if carrier.local != path.local or (path.encapsulation.in_udp and carrier.port != path.local_port):
+                continue
+            if not path.interface or not carrier.interface or path.interface == carrier.interface:
+                return carrier
+        return None
+
+    def _tun_failed(self, error: OSError) -> None:
+        """Say it once and stop listening: the descriptor would report the same for ever."""
+        self._drop_tun()
+        self._on_fault(f"TUN device {self._tun_name} is gone: {error.strerror}")
+
+    def _receive_failed(self, error: OSError) -> None:
+        """The kernel reports an asynchronous error (link down, say) by the next read; then it is cleared."""
+        self._endpoint.drop(Drop(f"receive-{_name(error)}"))
+
+
+def _refuse(packet: bytes) -> None:
+    raise OSError(errno.EADDRNOTAVAIL, "no underlay has the local address of the path")
+
+
+def _send_drop(error: OSError) -> Drop:
+    if error.errno in (errno.EAGAIN, errno.ENOBUFS):
+        return QUEUE_FULL
+    return NO_CARRIER if error.errno == errno.EADDRNOTAVAIL else Drop(f"send-{_name(error)}")
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, "unknown").lower()

@@ -1,0 +1,331 @@
+"""Underlays: the sockets at one local address through which tunnel and control packets leave and arrive.
+
+Performs I/O. RFC 5555 section 4.1, RFC 2473, RFC 2003; protocol.md section 6 says what Linux does with each
+header and why these sockets are the ones that work.
+
+Every packet that leaves here carries the mark by which routing keeps it out of the tunnel. IPv4 packets
+carry DF with IP_PMTUDISC_DO: the kernel then keeps the path MTU that routers report and answers EMSGSIZE,
+which becomes an ICMP error for the sender of the inner packet. IP_PMTUDISC_PROBE would ignore those reports
+and lose large packets silently until something else probes the path; forged reports cost little, since the
+kernel asks that they quote an existing socket and `Lane.reduce` takes none below 1280 octets inside.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+from abc import ABC, abstractmethod
+from ipaddress import IPv4Address, IPv6Address
+
+from tunnel.control_filter import accept_control, accept_nothing
+from tunnel.encapsulation import tos_of, wrap
+from tunnel.path import Encapsulation, TunnelPath
+from tunnel.plane import Intake, IntakeKind, Send
+from wire.ip import PROTOCOL_ESP, PROTOCOL_IPV4, PROTOCOL_IPV6, PROTOCOL_MOBILITY
+
+_BUFFER = 4 << 20  # octets; a burst at line rate outlasts one drain
+_HOP_LIMIT = 64
+_ETHERTYPE_IPV6 = 0x86DD
+
+# Constants of linux/in.h, in6.h, socket.h and if_packet.h that the socket module does not name.
+_SO_ATTACH_FILTER, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 26, 32, 33
+_SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
+_IP_MTU_DISCOVER, _IP_MTU, _IPV6_MTU = 10, 14, 24
+_PMTUDISC_DONT, _PMTUDISC_DO = 0, 2
+
+_INT = struct.Struct("=i")
+_Marks = tuple[list[tuple[int, int, bytes]], ...]
+_MARKS4: _Marks = tuple([(socket.IPPROTO_IP, socket.IP_TOS, _INT.pack(tos))] for tos in range(256))
+_MARKS6: _Marks = tuple([(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _INT.pack(tos))] for tos in range(256))
+_Address = tuple[str, int] | tuple[str, int, int, int]
+
+
+class Underlay(ABC):
+    """All sockets at `local`; `port` is that of UDP (0 where there is none), `interface` "" for any."""
+
+    def __init__(
+        self, local: IPv4Address | IPv6Address, port: int, interface: str, mark: int, intakes: list[Intake]
+    ) -> None:
+        self.local = local
+        self.port = port
+        self.interface = interface
+        self.intakes = tuple(intakes)
+        self._mark = mark
+
+    @abstractmethod
+    def send_control(
+        self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes
+    ) -> str | None:
+        """Send an IPv6 control packet: inside UDP over IPv4, as it is over IPv6. Any thread may call it.
+
+        The reason in words if the kernel does not take it, else None.
+        """
+
+    @abstractmethod
+    def sender(self, path: TunnelPath) -> Send:
+        """How to send inner packets by `path`; never fragments where the kernel lets us say so."""
+
+    @abstractmethod
+    def fragmenting_sender(self, path: TunnelPath) -> Send:
+        """The same, but the outer packet may be fragmented."""
+
+    def path_mtu(self, path: TunnelPath) -> int:
+        """The MTU towards `path.remote` as the kernel knows it: the link's, or less if a router said so."""
+        version4 = path.remote.version == 4
+        family = socket.AF_INET if version4 else socket.AF_INET6
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                _prepare(probe, self.interface, self._mark)
+                probe.bind((str(self.local), 0))
+                probe.connect((str(path.remote), path.remote_port or 1))
+                if version4:
+                    return probe.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+                return probe.getsockopt(socket.IPPROTO_IPV6, _IPV6_MTU)
+        except OSError:
+            return path.link_mtu
+
+    def close(self) -> None:
+        """Close every socket. Detach from the data plane first. Closing twice does nothing."""
+        _close_all([intake.socket for intake in self.intakes])
+
+
+class Ipv4Underlay(Underlay):
+    """One UDP socket, and raw sockets for IPv4 and IPv6 directly in IPv4."""
+
+    def __init__(self, local: IPv4Address, port: int, interface: str, mark: int) -> None:
+        address = (str(local), port)
+        opened: list[socket.socket] = []
+        try:
+            for kind, protocol in (
+                (socket.SOCK_DGRAM, 0),
+                (socket.SOCK_RAW, PROTOCOL_IPV4),
+                (socket.SOCK_RAW, PROTOCOL_IPV6),
+            ):
+                opened.append(_open(socket.AF_INET, kind, protocol, interface, mark, address))
+        except OSError:
+            _close_all(opened)
+            raise
+        self._udp, self._ipv4, self._ipv6 = opened
+        self._udp.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        intakes = [
+            Intake(IntakeKind.UDP, self._udp),
+            Intake(IntakeKind.RAW_IPV4, self._ipv4),
+            Intake(IntakeKind.RAW_IPV4, self._ipv6),
+        ]
+        super().__init__(local, self._udp.getsockname()[1], interface, mark, intakes)
+
+    def send_control(
+        self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes
+    ) -> str | None:
+        return _send_control(self._udp, packet, (str(remote), remote_port))
+
+    def sender(self, path: TunnelPath) -> Send:
+        if path.encapsulation is Encapsulation.IP_IN_IP:
+            address = (str(path.remote), 0)
+            return _by_version(_sender(self._ipv4, address, _MARKS4), _sender(self._ipv6, address, _MARKS4))
+        send = _sender(self._udp, (str(path.remote), path.remote_port), _MARKS4)
+        if path.encapsulation is Encapsulation.UDP:
+            return send
+        return _tlv_sender(self._udp, (str(path.remote), path.remote_port), path.encapsulation)
+
+    def fragmenting_sender(self, path: TunnelPath) -> Send:
+        send = self.sender(path)
+
+        def send_fragmented(packet: bytes) -> None:
+            sockets = [intake.socket for intake in self.intakes]
+            for each in sockets:
+                each.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
+            try:
+                send(packet)
+            finally:
+                for each in sockets:
+                    each.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO)
+
+        return send_fragmented
+
+
+class Ipv6Underlay(Underlay):
+    """Raw sockets for IPv4 and IPv6 directly in IPv6, and control packets with their extension headers.
+
+    Linux without CONFIG_IPV6_MIP6 hands a packet with a home address option or a type 2 routing header to no
+    raw socket, so control is received by a packet socket, and sent with a header of our own making.
+    """
+
+    def __init__(self, local: IPv6Address, interface: str, mark: int) -> None:
+        address = (str(local), 0)
+        opened: list[socket.socket] = []
+        try:
+            for protocol in (
+                PROTOCOL_IPV4,
+                PROTOCOL_IPV6,
+                socket.IPPROTO_RAW,
+                # A bare mobility header or ESP is answered with "unrecognised next header" unless a raw
+                # socket wants it; these two want it and read nothing.
+                PROTOCOL_MOBILITY,
+                PROTOCOL_ESP,
+            ):
+                bind_to = None if protocol == socket.IPPROTO_RAW else address
+                opened.append(_open(socket.AF_INET6, socket.SOCK_RAW, protocol, interface, mark, bind_to))
+            for quiet in opened[3:]:
+                _attach_filter(quiet, accept_nothing())
+            opened.append(_open_control(local, interface))
+        except OSError:
+            _close_all(opened)
+            raise
+        self._ipv4, self._ipv6, self._header_included, *self._quiet, control = opened
+        for payload in (self._ipv4, self._ipv6):
+            payload.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
+        intakes = [
+            Intake(IntakeKind.RAW_IPV6, self._ipv4),
+            Intake(IntakeKind.RAW_IPV6, self._ipv6),
+            Intake(IntakeKind.CONTROL, control),
+        ]
+        super().__init__(local, 0, interface, mark, intakes)
+
+    def send_control(
+        self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes
+    ) -> str | None:
+        return _send_control(self._header_included, packet, (str(remote), 0, 0, 0))
+
+    def sender(self, path: TunnelPath) -> Send:
+        address = (str(path.remote), 0, 0, 0)
+        return _by_version(_sender(self._ipv4, address, _MARKS6), _sender(self._ipv6, address, _MARKS6))
+
+    def fragmenting_sender(self, path: TunnelPath) -> Send:
+        """The same socket: Linux fragments what raw IPv6 sockets send, whatever they ask for."""
+        return self.sender(path)
+
+    def close(self) -> None:
+        super().close()
+        _close_all([self._header_included, *self._quiet])
+
+
+def open_ipv4_underlay(local: IPv4Address, port: int, interface: str | None, mark: int) -> Ipv4Underlay:
+    """Sockets at `local`; port 0 lets the kernel choose. OSError if the address or a privilege is missing."""
+    return Ipv4Underlay(local, port, interface or "", mark)
+
+
+def open_ipv6_underlay(local: IPv6Address, interface: str | None, mark: int) -> Ipv6Underlay:
+    """Sockets at `local`. OSError if the address (tentative ones too) or a privilege is missing."""
+    return Ipv6Underlay(local, interface or "", mark)
+
+
+def _open(
+    family: int, kind: int, protocol: int, interface: str, mark: int, address: tuple[str, int] | None
+) -> socket.socket:
+    opened = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
+    try:
+        _prepare(opened, interface, mark)
+        for force, plain in (
+            (_SO_SNDBUFFORCE, socket.SO_SNDBUF),
+            (_SO_RCVBUFFORCE, socket.SO_RCVBUF),
+        ):
+            try:
+                opened.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
+            except PermissionError:
+                opened.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
+        if family == socket.AF_INET:
+            opened.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO)
+            opened.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _HOP_LIMIT)
+        else:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _HOP_LIMIT)
+        if address is not None:
+            # A raw socket takes a port for a protocol number, so it gets none.
+            opened.bind(address if kind == socket.SOCK_DGRAM else (address[0], 0))
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def _close_all(opened: list[socket.socket]) -> None:
+    for each in opened:
+        each.close()
+
+
+def _prepare(unbound: socket.socket, interface: str, mark: int) -> None:
+    if mark:
+        unbound.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+    if interface:
+        unbound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+
+
+def _open_control(local: IPv6Address, interface: str) -> socket.socket:
+    """A packet socket that starts at the IPv6 header and sees control packets for `local` only."""
+    kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+    opened = socket.socket(socket.AF_PACKET, kind, 0 if interface else socket.htons(_ETHERTYPE_IPV6))
+    try:
+        _attach_filter(opened, accept_control(local))
+        opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        if interface:
+            opened.bind((interface, _ETHERTYPE_IPV6))
+        else:
+            _discard_unfiltered(opened)
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def _discard_unfiltered(opened: socket.socket) -> None:
+    """Without an interface to bind to, the socket has listened to everything until its filter came."""
+    try:
+        while True:
+            opened.recv(1)
+    except BlockingIOError:
+        pass
+
+
+def _attach_filter(opened: socket.socket, program: bytes) -> None:
+    instructions = ctypes.create_string_buffer(program, len(program))
+    described = struct.pack("HP", len(program) // 8, ctypes.addressof(instructions))
+    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+
+
+def _sender(opened: socket.socket, address: _Address, marks: _Marks) -> Send:
+    """Send a packet as it is; its DSCP and ECN go to the outer header when they are not zero."""
+    sendto, sendmsg = opened.sendto, opened.sendmsg
+
+    def send(packet: bytes) -> None:
+        second = packet[1]
+        if second < 16 and (packet[0] == 0x60 or (second == 0 and packet[0] < 0x60)):
+            sendto(packet, address)
+        else:
+            sendmsg((packet,), marks[tos_of(packet)], 0, address)
+
+    return send
+
+
+def _tlv_sender(opened: socket.socket, address: _Address, encapsulation: Encapsulation) -> Send:
+    sendto, sendmsg = opened.sendto, opened.sendmsg
+
+    def send(packet: bytes) -> None:
+        tos = tos_of(packet)
+        if tos:
+            sendmsg((wrap(packet, encapsulation),), _MARKS4[tos], 0, address)
+        else:
+            sendto(wrap(packet, encapsulation), address)
+
+    return send
+
+
+def _by_version(send4: Send, send6: Send) -> Send:
+    """IP in IP has one protocol number, hence one socket, for each inner family."""
+
+    def send(packet: bytes) -> None:
+        if packet[0] & 0x20:  # of the two version nibbles only 6 has this bit
+            send6(packet)
+        else:
+            send4(packet)
+
+    return send
+
+
+def _send_control(opened: socket.socket, packet: bytes, address: _Address) -> str | None:
+    try:
+        opened.sendto(packet, address)
+    except OSError as error:
+        return os.strerror(error.errno) if error.errno else str(error)
+    return None
