@@ -1,0 +1,192 @@
+"""A topology: which networks, hosts and loose cables a lab has, as its TOML file declares them.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Annotated
+
+import msgspec
+
+from runtime.settings import ConfigError, decode_toml
+from runtime.toml_lines import KeyPath, key_lines
+
+CORE = "net"
+"""The router on which every network hangs."""
+
+Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,11}$")]
+Interface = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9]{0,7}$")]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A TOML table in which an unknown key is an error."""
+
+
+class Core(_Section, frozen=True):
+    """[core]: where the links between the core router and the networks take their addresses."""
+
+    ipv4: IPv4Network
+    ipv6: IPv6Network
+
+
+class Network(_Section, frozen=True):
+    """[network.NAME]: a router with a switch behind it, and what it gives to whoever is plugged in."""
+
+    ipv4: IPv4Network | None = None
+    ipv6: IPv6Network | None = None
+    nat: bool = False
+    """IPv4 is private, behind address and port translation with random ports."""
+    access: bool = True
+    """Offers router advertisements and DHCP; a network of servers has static addresses only."""
+
+    @property
+    def kind(self) -> str:
+        """What a mobile node finds here, IPv6 before IPv4 as RFC 5555 section 4.1 prefers it."""
+        return "ipv6" if self.ipv6 is not None else "nat" if self.nat else "ipv4"
+
+
+class Service(_Section, frozen=True):
+    """One program that runs on a host as long as the lab does."""
+
+    command: str
+    ready: str | None = None
+    """A path that exists as soon as the program can be used."""
+
+    @property
+    def name(self) -> str:
+        return self.command.split()[0].rpartition("/")[2]
+
+
+class Host(_Section, frozen=True):
+    """[host.NAME]: a machine; `network` and `addresses` are fixed, `interfaces` have loose cables."""
+
+    network: str | None = None
+    addresses: tuple[IPv4Address | IPv6Address, ...] = ()
+    interfaces: tuple[Interface, ...] = ()
+    plugged: dict[str, str] = {}
+    """Which interface begins in which network."""
+    sysctl: dict[str, int] = {}
+    files: dict[str, str] = {}
+    services: tuple[Service, ...] = ()
+
+
+class Keys(_Section, frozen=True):
+    """[[keys]]: one fresh key file, written with mode 0600 to these hosts (host -> path)."""
+
+    paths: dict[str, str]
+
+
+class Roles(_Section, frozen=True):
+    """[roles]: who is who when a scenario is judged."""
+
+    mobile_node: str
+    home_agent: str
+    correspondent: str
+    home_addresses: tuple[IPv4Address | IPv6Address, ...]
+    port: int = 4191
+
+
+class Topology(_Section, frozen=True):
+    """The whole of a topology file."""
+
+    core: Core
+    network: dict[str, Network]
+    host: dict[str, Host]
+    roles: Roles
+    keys: tuple[Keys, ...] = ()
+    title: str = ""
+
+    @property
+    def mobile_node(self) -> Host:
+        return self.host[self.roles.mobile_node]
+
+    @property
+    def home_agent(self) -> Host:
+        return self.host[self.roles.home_agent]
+
+    @property
+    def correspondent(self) -> Host:
+        return self.host[self.roles.correspondent]
+
+    @property
+    def access_networks(self) -> Mapping[str, Network]:
+        return {name: network for name, network in self.network.items() if network.access}
+
+    def with_files(self, files: Mapping[str, Mapping[str, str]]) -> Topology:
+        """The same topology with some files of some hosts replaced or added (host -> path -> text)."""
+        hosts = dict(self.host)
+        for name, changed in files.items():
+            hosts[name] = msgspec.structs.replace(hosts[name], files={**hosts[name].files, **changed})
+        return msgspec.structs.replace(self, host=hosts)
+
+
+def parse_topology(text: str, name: str) -> Topology:
+    """Read a topology file. Raises ConfigError with one `file:line: message` for everything wrong."""
+    topology = decode_toml(text, name, Topology)
+    lines = key_lines(text)
+    errors = sorted((_line(lines, path), message) for path, message in _contradictions(topology))
+    if errors:
+        raise ConfigError(f"{name}:{line}: {message}" for line, message in errors)
+    return topology
+
+
+def _line(lines: Mapping[KeyPath, int], path: KeyPath) -> int:
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 1)
+
+
+def _contradictions(topology: Topology) -> Iterator[tuple[KeyPath, str]]:
+    for name, network in topology.network.items():
+        path: KeyPath = ("network", name)
+        if name == CORE or name in topology.host:
+            yield path, f'the name "{name}" is taken by another machine'
+        if network.ipv4 is None and network.ipv6 is None:
+            yield path, f"[network.{name}] needs ipv4 or ipv6 (or both)"
+        if network.nat and network.ipv4 is None:
+            yield (*path, "nat"), f"[network.{name}] nat = true needs ipv4"
+    for name, host in topology.host.items():
+        yield from _host_contradictions(topology, name, host)
+    for index, keys in enumerate(topology.keys):
+        for name in keys.paths:
+            if name not in topology.host:
+                yield ("keys", index, "paths", name), f'there is no host "{name}"'
+    yield from _role_contradictions(topology)
+
+
+def _host_contradictions(topology: Topology, name: str, host: Host) -> Iterator[tuple[KeyPath, str]]:
+    path: KeyPath = ("host", name)
+    if name == CORE:
+        yield path, f'the name "{CORE}" belongs to the core router'
+    if (host.network is None) == (not host.interfaces):
+        yield path, f"[host.{name}] needs either network (a fixed place) or interfaces (loose cables)"
+    if host.network is not None and host.network not in topology.network:
+        yield (*path, "network"), _no_network(topology, host.network)
+    elif host.network is not None:
+        network = topology.network[host.network]
+        for index, address in enumerate(host.addresses):
+            prefix = network.ipv4 if address.version == 4 else network.ipv6
+            if prefix is None or address not in prefix:
+                yield (*path, "addresses", index), f"{address} is not in network {host.network}"
+    for interface, where in host.plugged.items():
+        if interface not in host.interfaces:
+            yield (*path, "plugged", interface), f'[host.{name}] has no interface "{interface}"'
+        if where not in topology.network:
+            yield (*path, "plugged", interface), _no_network(topology, where)
+
+
+def _role_contradictions(topology: Topology) -> Iterator[tuple[KeyPath, str]]:
+    roles = topology.roles
+    for role in ("mobile_node", "home_agent", "correspondent"):
+        if (name := getattr(roles, role)) not in topology.host:
+            yield ("roles", role), f'there is no host "{name}"'
+    mobile_node = topology.host.get(roles.mobile_node)
+    if mobile_node is not None and not mobile_node.interfaces:
+        yield ("roles", "mobile_node"), f'"{roles.mobile_node}" has no interfaces, so it cannot move'
+
+
+def _no_network(topology: Topology, name: str) -> str:
+    return f'there is no network "{name}" (known: {", ".join(topology.network)})'
