@@ -10,12 +10,21 @@ import secrets
 import stat
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tunnel.security import FIRST_FREE_SPI, Encryption, Integrity, SecurityAssociation
+from tunnel.security import FIRST_FREE_SPI, Encryption, Integrity, KeyPair, SecurityAssociation
+
+__all__ = [
+    "ACK_SECTION",
+    "UPDATE_SECTION",
+    "KeyFileError",
+    "KeyPair",
+    "generate_keys",
+    "load_keys",
+    "write_keys",
+]
 
 UPDATE_SECTION = "update"
 ACK_SECTION = "ack"
@@ -34,16 +43,6 @@ class KeyFileError(Exception):
         self.path = path
         self.why = why
         self.fix = fix
-
-
-@dataclass(frozen=True, slots=True)
-class KeyPair:
-    """The associations of one mobile node at one home agent."""
-
-    update: SecurityAssociation = field()
-    """Mobile node to home agent: protects the BindingUpdate."""
-    ack: SecurityAssociation = field()
-    """Home agent to mobile node: protects the BindingAck."""
 
 
 def load_keys(path: Path | str) -> KeyPair:
@@ -147,9 +146,7 @@ def _association(path: Path, document: dict[str, Any], section: str) -> Security
         raise KeyFileError(path, f"[{section}] {error}", _HINT) from None
 
 
-def _choice(
-    path: Path, table: dict[str, Any], section: str, name: str, choices: type[_ChoiceT]
-) -> _ChoiceT:
+def _choice(path: Path, table: dict[str, Any], section: str, name: str, choices: type[_ChoiceT]) -> _ChoiceT:
     for choice in choices:
         if choice.value == table.get(name):
             return choice

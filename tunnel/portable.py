@@ -41,9 +41,7 @@ _GONE = (errno.EBADF, errno.EBADFD)
 class PortablePlane:
     """A DataPlane of system calls and Python. See `tunnel.plane.DataPlane` for what each method means."""
 
-    def __init__(
-        self, device: Device, endpoint: Endpoint, on_control: OnControl, on_fault: OnFault
-    ) -> None:
+    def __init__(self, device: Device, endpoint: Endpoint, on_control: OnControl, on_fault: OnFault) -> None:
         self._endpoint = endpoint
         self._on_control = on_control
         self._on_fault = on_fault

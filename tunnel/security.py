@@ -113,6 +113,16 @@ class SecurityAssociation:
         return digest[: self.integrity.icv_size]
 
 
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """The associations of one mobile node at one home agent."""
+
+    update: SecurityAssociation
+    """Mobile node to home agent: protects the BindingUpdate."""
+    ack: SecurityAssociation
+    """Home agent to mobile node: protects the BindingAck."""
+
+
 class SequenceExhausted(Exception):
     """All 2**32 - 1 sequence numbers of an association are used; it needs new keys (RFC 4303, 3.3.3)."""
 

@@ -55,9 +55,7 @@ class Underlay(ABC):
         self._mark = mark
 
     @abstractmethod
-    def send_control(
-        self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes
-    ) -> str | None:
+    def send_control(self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes) -> str | None:
         """Send an IPv6 control packet: inside UDP over IPv4, as it is over IPv6. Any thread may call it.
 
         The reason in words if the kernel does not take it, else None.
@@ -116,9 +114,7 @@ class Ipv4Underlay(Underlay):
         ]
         super().__init__(local, self._udp.getsockname()[1], interface, mark, intakes)
 
-    def send_control(
-        self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes
-    ) -> str | None:
+    def send_control(self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes) -> str | None:
         return _send_control(self._udp, packet, (str(remote), remote_port))
 
     def sender(self, path: TunnelPath) -> Send:
@@ -184,9 +180,7 @@ class Ipv6Underlay(Underlay):
         ]
         super().__init__(local, 0, interface, mark, intakes)
 
-    def send_control(
-        self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes
-    ) -> str | None:
+    def send_control(self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes) -> str | None:
         return _send_control(self._header_included, packet, (str(remote), 0, 0, 0))
 
     def sender(self, path: TunnelPath) -> Send:
