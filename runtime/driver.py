@@ -85,9 +85,10 @@ class Driver(Generic[EventT, ActionT]):
         """Tell the node `event` now, or right after the event that is being handled."""
         if self._stopped:
             return
-        self._queue.append(event)
-        if not self._running:
-            self._run(self._drain)
+        if self._running:
+            self._queue.append(event)
+        else:
+            self._run(partial(self._queue.append, event))
 
     def wake(self) -> None:
         """The timer's callback: run what is due."""
@@ -110,6 +111,7 @@ class Driver(Generic[EventT, ActionT]):
         self._running = True
         try:
             self._notice_sleep()
+            self._drain()
             work()
             self._drain()
         finally:
