@@ -173,15 +173,14 @@ def encode_message(
     try:
         kind, fixed, options = _encode_body(message, profile)
         body = fixed + encode_options(options, _BODY + len(fixed), profile.option_types)
+        length = _BODY + len(body)
+        if length > _MAX_HEADER:
+            raise ValueError(f"{length} octets are too long for a mobility header")
+        header = _COMMON.pack(NO_NEXT_HEADER, length // 8 - 1, kind, 0, 0)
     except struct.error as error:
         raise ValueError(f"{type(message).__name__}: {error}") from error
-    length = _BODY + len(body)
-    if length > _MAX_HEADER or length % 8:
-        raise ValueError(f"a mobility header cannot have {length} octets")
-    header = _COMMON.pack(NO_NEXT_HEADER, length // 8 - 1, kind, 0, 0)
     initial = word_sum(pseudo_header6(source, destination, length, PROTOCOL_MOBILITY)) + word_sum(header)
-    checksum = internet_checksum(body, initial)
-    return _COMMON.pack(NO_NEXT_HEADER, length // 8 - 1, kind, 0, checksum) + body
+    return header[:4] + internet_checksum(body, initial).to_bytes(2, "big") + body
 
 
 def _encode_body(message: Message, profile: Profile) -> tuple[int, bytes, tuple[Option, ...]]:
@@ -207,9 +206,15 @@ def _encode_body(message: Message, profile: Profile) -> tuple[int, bytes, tuple[
         case BindingError():
             return BINDING_ERROR, _ERROR.pack(message.status, message.home_address.packed), message.options
         case UnknownMessage():
-            return message.type, message.data, ()
+            return message.type, _whole_units(message.data), ()
         case _:
             assert_never(message)
+
+
+def _whole_units(data: bytes) -> bytes:
+    if (_BODY + len(data)) % 8:
+        raise ValueError("a mobility header fills units of eight octets")
+    return data
 
 
 def _encode_test(message: HomeTest | CareOfTest) -> bytes:
