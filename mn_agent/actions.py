@@ -11,7 +11,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 from mn_agent.discovery import Query
 from movement.policy import Attachment
-from tunnel.forwarding import ForwardingTable
+from tunnel.endpoint import EndpointConfig
+from tunnel.forwarding import Route
 from tunnel.kernel import KernelConfig
 from tunnel.path import TunnelPath
 
@@ -37,10 +38,17 @@ class SendControl:
 
 
 @dataclass(frozen=True, slots=True)
-class InstallTable:
-    """The data plane forwards by `table` from now on: this is the handover."""
+class InstallRoutes:
+    """The data plane forwards by `routes` from now on: this is the handover."""
 
-    table: ForwardingTable
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureEndpoint:
+    """The data plane tells control packets and nested tunnels from payload by `config`."""
+
+    config: EndpointConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,8 @@ class Finished:
 Action = (
     KeepUnderlays
     | SendControl
-    | InstallTable
+    | InstallRoutes
+    | ConfigureEndpoint
     | ConfigureKernel
     | AskDns
     | AskPathUse

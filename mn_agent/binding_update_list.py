@@ -62,6 +62,7 @@ class Binding:
     `sent_at` is the instant at which the accepted Binding Update left: lifetimes count from it,
     since the home agent cannot have started its clock earlier. `keepalive` is the period in
     seconds of keepalives, None when the mapping needs none. `nat` is None on IPv6 links.
+    `observed` is the address, and port, that the home agent saw, if it tells.
     """
 
     target: Target
@@ -79,6 +80,7 @@ class Binding:
     expires_at: float
     keepalive: float | None
     nat: bool | None
+    observed: str | None
 
     @property
     def entries(self) -> tuple[Entry, ...]:

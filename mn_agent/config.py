@@ -25,14 +25,14 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A TOML table in which an unknown key is an error."""
 
 
-class HomeSection(_Section):
+class HomeSection(_Section, frozen=True):
     """[home]: the addresses that stay."""
 
     ipv6: IPv6Address
     ipv4: IPv4Address | Literal["dynamic"] | None = None
 
 
-class HomeAgentSection(_Section):
+class HomeAgentSection(_Section, frozen=True):
     """[home_agent]: by name (A and AAAA), by service (SRV), or by both addresses."""
 
     name: str | None = None
@@ -42,19 +42,19 @@ class HomeAgentSection(_Section):
     port: Port = 4191
 
 
-class SecuritySection(_Section):
+class SecuritySection(_Section, frozen=True):
     """[security]: manual keys of the security associations with the home agent."""
 
     key_file: str
 
 
-class WireSection(_Section):
+class WireSection(_Section, frozen=True):
     """[wire]: which numbering of flags and which TLV header both ends use."""
 
     profile: Literal["rfc5555", "rfc5555+rfc5845-tlv", "draft-00"] = "rfc5555"
 
 
-class MovementSection(_Section):
+class MovementSection(_Section, frozen=True):
     """[movement]: which links may be used, and which are preferred."""
 
     interfaces: tuple[str, ...] = ()
@@ -62,13 +62,13 @@ class MovementSection(_Section):
     prefer_ipv6: bool = True
 
 
-class RoutingSection(_Section):
+class RoutingSection(_Section, frozen=True):
     """[routing]: what goes into the tunnel."""
 
     mode: Literal["lan", "strict", "home-only"] = "lan"
 
 
-class TunnelSection(_Section):
+class TunnelSection(_Section, frozen=True):
     """[tunnel]: the TUN device and how packets are wrapped."""
 
     device: Annotated[str, msgspec.Meta(min_length=1, max_length=15)] = "mip0"
@@ -76,7 +76,7 @@ class TunnelSection(_Section):
     tlv: bool = False
 
 
-class BindingSection(_Section):
+class BindingSection(_Section, frozen=True):
     """[binding]: what is asked of the home agent."""
 
     lifetime: Lifetime = 420
@@ -85,13 +85,13 @@ class BindingSection(_Section):
     first_registration_timeout: Seconds = 1.5
 
 
-class LogSection(_Section):
+class LogSection(_Section, frozen=True):
     """[log]: how much is told on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class PathsSection(_Section):
+class PathsSection(_Section, frozen=True):
     """[paths]: where the agent keeps its control socket and its memory."""
 
     control_socket: str = "/run/mn-agent/control.sock"
@@ -99,7 +99,7 @@ class PathsSection(_Section):
     state_directory: str = "/var/lib/mn-agent"
 
 
-class Configuration(_Section):
+class Configuration(_Section, frozen=True):
     """The whole of mn-agent.toml."""
 
     home: HomeSection
@@ -139,14 +139,20 @@ def _contradictions(configuration: Configuration, name: str) -> list[str]:
     """What no single key can show to be wrong."""
     problems = []
     agent = configuration.home_agent
-    ways = [agent.name is not None, agent.service is not None, agent.ipv6 is not None or agent.ipv4 is not None]
+    ways = [
+        agent.name is not None,
+        agent.service is not None,
+        agent.ipv6 is not None or agent.ipv4 is not None,
+    ]
     if sum(ways) != 1:
         problems.append(
             f'{name}: [home_agent] needs exactly one of name = "ha.example.net", service = "example.net", '
             "or the two addresses ipv6 = and ipv4 ="
         )
     elif agent.ipv4 is not None and agent.ipv6 is None:
-        problems.append(f"{name}: [home_agent] ipv4 needs ipv6 beside it: bindings are made with the IPv6 address")
+        problems.append(
+            f"{name}: [home_agent] ipv4 needs ipv6 beside it: bindings are made with the IPv6 address"
+        )
     if configuration.tunnel.tlv and configuration.profile.tlv is None:
         problems.append(
             f'{name}: [tunnel] tlv = true needs [wire] profile = "rfc5555+rfc5845-tlv" or "draft-00": '

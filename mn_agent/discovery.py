@@ -173,8 +173,12 @@ def pair_addresses(
 
     Addresses of two names are never mixed (draft section 2.1: one name is one physical home agent).
     """
-    usable6 = [a for a in ipv6 if not (a.is_multicast or a.is_link_local or a.is_unspecified or a.is_loopback)]
-    usable4 = [a for a in ipv4 if not (a.is_multicast or a.is_link_local or a.is_unspecified or a.is_loopback)]
+    usable6 = [
+        a for a in ipv6 if not (a.is_multicast or a.is_link_local or a.is_unspecified or a.is_loopback)
+    ]
+    usable4 = [
+        a for a in ipv4 if not (a.is_multicast or a.is_link_local or a.is_unspecified or a.is_loopback)
+    ]
     if not usable6:
         return None
     return HomeAgent(name, min(usable6), min(usable4) if usable4 else None, port)

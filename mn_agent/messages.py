@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 
-from mn_agent.binding_update_list import Binding, Target
 from tunnel.envelope import ControlPacket
+
+from mn_agent.binding_update_list import Binding, Target
 from tunnel.path import Encapsulation, TunnelPath
 from wire.mobility import AckFlag, BindingAck, BindingStatus, BindingUpdate, UpdateFlag
+from wire.observed import observed_in
 from wire.options import (
     NATKATIMEOUT,
     NO_KEEPALIVE,
@@ -86,7 +88,13 @@ def candidate_paths(target: Target, profile: Profile) -> tuple[TunnelPath, ...]:
 
 
 def accepted_binding(
-    wish: Wish, target: Target, update: BindingUpdate, ack: BindingAck, sent_at: float, now: float, jitter: float
+    wish: Wish,
+    target: Target,
+    update: BindingUpdate,
+    ack: BindingAck,
+    sent_at: float,
+    now: float,
+    jitter: float,
 ) -> Binding:
     """What an acknowledgement with a status below 128 means (RFC 6275 section 11.7.3).
 
@@ -117,6 +125,7 @@ def accepted_binding(
         expires_at=expires_at,
         keepalive=_keepalive(target, nat, jitter),
         nat=None if target.care_of.version == 6 else _nat_seen(nat),
+        observed=_observed(target, ack),
     )
 
 
@@ -132,6 +141,13 @@ def _matching_ack(update: BindingUpdate, ack: BindingAck) -> Ipv4AddressAck | No
         return None
     unusable = answer.address.is_unspecified or answer.address.is_multicast or answer.address.is_loopback
     return None if answer.status < 128 and unusable else answer
+
+
+def _observed(target: Target, ack: BindingAck) -> str | None:
+    if target.care_of.version == 6:
+        return str(target.care_of)  # the home agent answers to the source it saw, and the answer arrived
+    seen = observed_in(ack.options)
+    return None if seen is None else f"{seen[0]}:{seen[1]}"
 
 
 def _nat_seen(nat: NatDetection | None) -> bool:
@@ -153,7 +169,7 @@ def _encapsulation(
 
 
 def _tlv_encapsulation(profile: Profile) -> Encapsulation:
-    return Encapsulation.UDP_TLV_DRAFT if profile.tlv is TlvLayout.DRAFT_00 else Encapsulation.UDP_TLV
+    return Encapsulation.UDP_TLV_DRAFT if profile.tlv is TlvLayout.DRAFT else Encapsulation.UDP_TLV
 
 
 def _keepalive(target: Target, nat: NatDetection | None, jitter: float) -> float | None:

@@ -99,9 +99,10 @@ Effect = SendUpdate | Bound | Unanswered | Refused | Expired | AskLastSent | Der
 # ---- states: each one carries exactly the data it needs ----------------------------------------
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Nothing to register through. `binding` is what the home agent may still believe."""
+    """Nothing to register through, `since` then. `binding` is what the home agent may still believe."""
 
-    binding: Binding | None = None
+    binding: Binding | None
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,7 @@ class HomeRegistration:
         wish: Wish,
         next_sequence: int,
         rng: Random,
+        now: float,
         *,
         reachable: bool = True,
         retry_unacknowledged_ipv4: bool = False,
@@ -179,7 +181,7 @@ class HomeRegistration:
         self._allocated: IPv4Address | None = None
         self._sends: deque[float] = deque(maxlen=MAX_UPDATE_RATE)
         self._refused_wait = REFUSED_WAIT
-        self.state: State = Idle()
+        self.state: State = Idle(None, now)
 
     @property
     def next_sequence(self) -> int:
@@ -202,8 +204,8 @@ class HomeRegistration:
     # ---- events ----------------------------------------------------------------------------
     def register(self, target: Target, now: float) -> list[Effect]:
         """Bind `target`: the first time, after a movement, or again."""
-        known = self.state.binding if isinstance(self.state, Idle) else self.binding
         previous = self.binding
+        known = self.state.binding if isinstance(self.state, Idle) else previous
         timeout = ACK_TIMEOUT if known is not None and known.expires_at > now else self._first_timeout
         self.state = Registering(target, previous, (), timeout, self._not_before(now), 0)
         return self.tick(now)
@@ -224,7 +226,7 @@ class HomeRegistration:
     def detach(self, now: float) -> list[Effect]:
         """No care-of address is left. The home agent keeps the binding until it expires."""
         if not isinstance(self.state, Idle):
-            self.state = Idle(self.binding)
+            self.state = Idle(self.binding, now)
         return []
 
     def drop_previous(self) -> None:
@@ -240,7 +242,7 @@ class HomeRegistration:
                 pass
             case _:
                 if binding is None:
-                    self.state = Idle()
+                    self.state = Idle(None, now)
                     return [Deregistered(confirmed=True)]
                 target = binding.target
         self.state = Deregistering(target, (), ACK_TIMEOUT, now, 0)
@@ -269,7 +271,7 @@ class HomeRegistration:
                     self._next_sequence = next16(ack.sequence)
                     self.state = replace(state, retry_at=now)
                     return self.tick(now)
-                self.state = Idle()
+                self.state = Idle(None, now)
                 return [Deregistered(confirmed=True)]
             case Idle() | Registered() | Refusing():
                 return []
@@ -315,7 +317,8 @@ class HomeRegistration:
             case Registered(binding=binding, keepalive_at=keepalive_at):
                 if binding.refresh_at <= now:
                     return self.refresh(now)
-                assert keepalive_at is not None and binding.keepalive is not None
+                assert keepalive_at is not None
+                assert binding.keepalive is not None
                 self.state = Registered(binding, now + binding.keepalive)
                 return [AskLastSent(binding)]
             case Refusing(target=target):
@@ -342,7 +345,7 @@ class HomeRegistration:
 
     def _send_deregistration(self, state: Deregistering, now: float) -> list[Effect]:
         if state.tries >= DEREGISTRATION_TRIES:
-            self.state = Idle()
+            self.state = Idle(None, now)
             return [Deregistered(confirmed=False)]
         packet, update = self._compose(state.target, lifetime=0)
         timeout = state.timeout if state.tries == 0 else 2 * state.timeout
@@ -389,7 +392,9 @@ class HomeRegistration:
         self.state = Registered(binding, None if period is None else binding.sent_at + period)
         return [Bound(binding, state.previous)]
 
-    def _refused(self, state: Registering, update: BindingUpdate, ack: BindingAck, now: float) -> list[Effect]:
+    def _refused(
+        self, state: Registering, update: BindingUpdate, ack: BindingAck, now: float
+    ) -> list[Effect]:
         reaction = reaction_to(ack.status, update)
         match reaction:
             case Reaction.RESYNCHRONISE:

@@ -1,0 +1,91 @@
+"""Which target to register now: by rank, by what has just failed, by what the user asked.
+
+Pure. RFC 5555 section 4.4.1 (family fallback), RFC 6275 section 11.8 (next home agent).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+
+from mn_agent.binding_update_list import HomeAgent, Target
+from movement.policy import Attachment
+from runtime.node import Deadline
+
+SET_ASIDE = 300.0
+"""Seconds for which a target that did not answer is not chosen while another one is there. Ours."""
+MAX_SET_ASIDE = 64
+
+Key = tuple[str, IPv4Address | IPv6Address, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the user asked for by `mnctl roam`; None means any."""
+
+    interface: str | None = None
+    family: int | None = None
+
+    def matches(self, attachment: Attachment) -> bool:
+        return (self.interface is None or attachment.interface == self.interface) and (
+            self.family is None or attachment.care_of.version == self.family
+        )
+
+
+ANY = Wanted()
+
+
+class Choice:
+    """Remembers what failed lately and what the user wants; chooses by that and by rank."""
+
+    def __init__(self) -> None:
+        self.wanted = ANY
+        self._aside: dict[Key, float] = {}
+
+    def best(
+        self, attachments: tuple[Attachment, ...], home_agents: tuple[HomeAgent, ...], now: float
+    ) -> Target | None:
+        """The first target of the ranking that has not just failed; None when there is none."""
+        return next(
+            (t for t in self.candidates(attachments, home_agents) if self._aside.get(_key(t), 0.0) <= now),
+            None,
+        )
+
+    def candidates(
+        self, attachments: tuple[Attachment, ...], home_agents: tuple[HomeAgent, ...]
+    ) -> list[Target]:
+        """Every target, best first. What the user wants comes first while it is there."""
+        wanted = [a for a in attachments if self.wanted.matches(a)]
+        others = [a for a in attachments if not self.wanted.matches(a)]
+        return [
+            Target(attachment, home_agent)
+            for home_agent in home_agents
+            for attachment in (*wanted, *others)
+            if home_agent.serves(attachment.care_of)
+        ]
+
+    def set_aside(self, target: Target, seconds: float, now: float) -> None:
+        """Do not choose `target` for a while."""
+        if len(self._aside) >= MAX_SET_ASIDE:
+            self._aside.pop(min(self._aside, key=lambda key: self._aside[key]))
+        self._aside[_key(target)] = now + seconds
+
+    def forget_absent(self, attachments: Iterable[Attachment]) -> None:
+        """A network that was left starts afresh when it is met again; so does a wish for it."""
+        present = {(a.interface, a.care_of) for a in attachments}
+        self._aside = {key: at for key, at in self._aside.items() if key[:2] in present}
+        if self.wanted.interface is not None and self.wanted.interface not in {i for i, _ in present}:
+            self.wanted = replace(self.wanted, interface=None)
+
+    def expire(self, now: float) -> None:
+        """Allow again what has been set aside long enough."""
+        self._aside = {key: at for key, at in self._aside.items() if at > now}
+
+    def deadline(self) -> Deadline | None:
+        """When something that was set aside may be chosen again."""
+        return Deadline(min(self._aside.values()), "try again what failed") if self._aside else None
+
+
+def _key(target: Target) -> Key:
+    return (target.attachment.interface, target.care_of, target.home_agent.name)

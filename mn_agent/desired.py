@@ -1,0 +1,117 @@
+"""What sockets, data plane and kernel must be, derived whole from what the mobile node knows.
+
+Pure. Draft section 4.4.1, RFC 6275 sections 11.3 and 11.5, RFC 7359 (no leak beside the tunnel).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
+
+from mn_agent.binding_update_list import Binding, HomeAgent, Target
+from mn_agent.config import Configuration
+from mn_agent.messages import candidate_paths
+from movement.policy import Attachment
+from movement.snapshot import Snapshot
+from tunnel.endpoint import EndpointConfig
+from tunnel.forwarding import Route
+from tunnel.kernel import KernelConfig, LocalPrefix, RoutingMode, mobile_node_kernel
+from tunnel.path import Encapsulation, TunnelPath
+
+UNBOUND_MTU = 1400
+"""MTU of the TUN device while there is no path."""
+LEAST_MTU = 1280
+"""IPv6 does not work below (RFC 8200 section 5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Everything that the desired state depends on."""
+
+    configuration: Configuration
+    snapshot: Snapshot
+    attachments: tuple[Attachment, ...]
+    home_agents: tuple[HomeAgent, ...]
+    target: Target | None
+    binding: Binding | None
+    old_paths: tuple[TunnelPath, ...]
+
+
+def home_addresses(around: Surroundings) -> tuple[IPv4Address | IPv6Address, ...]:
+    """The home addresses of this host: the configured ones, and what the home agent allocated."""
+    configured = around.configuration.home.ipv4
+    ipv4 = configured if isinstance(configured, IPv4Address) else None
+    if configured == "dynamic" and around.binding is not None:
+        ipv4 = around.binding.ipv4_home_address
+    return (around.configuration.home.ipv6,) if ipv4 is None else (around.configuration.home.ipv6, ipv4)
+
+
+def underlays(around: Surroundings) -> tuple[Attachment, ...]:
+    """Attachments with open sockets: the one aimed at, the one that carries data, the one just left."""
+    wanted = set()
+    if around.target is not None:
+        wanted.add(_place(around.target.attachment))
+    if around.binding is not None:
+        wanted.add(_place(around.binding.target.attachment))
+    wanted |= {(path.interface, path.local) for path in around.old_paths}
+    return tuple(a for a in around.attachments if _place(a) in wanted)
+
+
+def routes(around: Surroundings) -> tuple[Route, ...]:
+    """Routes of the home addresses.
+
+    Payload follows the binding. Before the first acknowledgement it follows the Binding Update at
+    once: the home agent takes either encapsulation from the registered care-of address, and drops
+    the payload if it did not accept. Both encapsulations are accepted from the moment the update
+    leaves, since payload can overtake the acknowledgement.
+    """
+    target, binding = around.target, around.binding
+    candidates = candidate_paths(target, around.configuration.profile) if target is not None else ()
+    if binding is not None:
+        path = binding.path
+    elif candidates:
+        path = candidates[0] if len(candidates) == 1 else _in_udp(candidates)
+    else:
+        return ()
+    accept = tuple(dict.fromkeys((*candidates, *around.old_paths)))
+    return tuple(Route(ip_network(home), path, accept) for home in home_addresses(around))
+
+
+def endpoint(around: Surroundings) -> EndpointConfig:
+    """What is not payload: messages of the home agents, and tunnels inside the tunnel."""
+    agents = around.home_agents
+    ipv6 = frozenset(agent.ipv6 for agent in agents if agent.ipv6 is not None)
+    ipv4 = frozenset(agent.ipv4 for agent in agents if agent.ipv4 is not None)
+    return EndpointConfig(
+        control_local=frozenset({around.configuration.home.ipv6}),
+        control_peer=ipv6,
+        home_agent=ipv6 | ipv4,
+        tlv=around.configuration.profile.tlv,
+    )
+
+
+def kernel(around: Surroundings) -> KernelConfig:
+    """Addresses, rules, routes and guard of this host."""
+    configuration = around.configuration
+    links = around.snapshot.links
+    return mobile_node_kernel(
+        device=configuration.tunnel.device,
+        home_addresses=home_addresses(around),
+        mtu=UNBOUND_MTU if around.binding is None else max(LEAST_MTU, around.binding.path.inner_mtu),
+        mode=RoutingMode(configuration.routing.mode),
+        care_of=(attachment.care_of for attachment in around.attachments),
+        local_prefixes=(
+            LocalPrefix(ip_interface(f"{a.address}/{a.prefix_length}").network, link.name, a.address)
+            for link in links
+            for a in link.addresses
+        ),
+        uplinks=(link.name for link in links),
+    )
+
+
+def _in_udp(candidates: tuple[TunnelPath, ...]) -> TunnelPath:
+    return next(path for path in candidates if path.encapsulation is Encapsulation.UDP)
+
+
+def _place(attachment: Attachment) -> tuple[str, IPv4Address | IPv6Address]:
+    return attachment.interface, attachment.care_of

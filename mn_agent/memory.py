@@ -1,0 +1,105 @@
+"""What the mobile node writes down for its next start. Never a key.
+
+Pure. RFC 6275 section 11.7.1 (sequence numbers), RFC 4303 section 3.3.3, threats: replay across restarts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from mn_agent.binding_update_list import HomeAgent
+from mn_agent.discovery import Discovery
+from tunnel.replay import ReplayWindow
+from wire.serial import is_newer16
+
+RESERVED = 64
+"""Sequence numbers written down ahead of use, so that not every Binding Update costs a write."""
+ESP_EPOCH = 1_577_836_800
+"""2020-01-01: ESP sequence numbers start at the seconds since then, if memory is lost.
+
+With less than one protected message a second on average, a node that has forgotten everything still
+begins above every number it ever used, so the home agent's replay window accepts it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """`next_*` are safe to use: everything below may have been used by an earlier run."""
+
+    next_sequence: int
+    next_esp_sequence: int
+    highest_ack: int = 0
+    ack_bitmap: int = 0
+    home_agents: tuple[HomeAgent, ...] = ()
+
+    def renew(
+        self, sequence: int, esp_sequence: int, window: ReplayWindow, discovery: Discovery
+    ) -> Memory | None:
+        """The memory to write now, or None while what is written still holds."""
+        known = discovery.home_agents if discovery.source != "configuration" else ()
+        written = (
+            is_newer16(self.next_sequence, sequence)
+            and self.next_esp_sequence > esp_sequence
+            and self.highest_ack == window.highest
+            and self.home_agents == known
+        )
+        if written:
+            return None
+        return replace(
+            self,
+            next_sequence=(sequence + RESERVED) & 0xFFFF,
+            next_esp_sequence=esp_sequence + RESERVED,
+            highest_ack=window.highest,
+            ack_bitmap=window.bitmap,
+            home_agents=known,
+        )
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values for a file."""
+        return {
+            "next_sequence": self.next_sequence,
+            "next_esp_sequence": self.next_esp_sequence,
+            "highest_ack": self.highest_ack,
+            "ack_bitmap": self.ack_bitmap,
+            "home_agents": [
+                {"name": a.name, "ipv6": _text(a.ipv6), "ipv4": _text(a.ipv4), "port": a.port}
+                for a in self.home_agents
+            ],
+        }
+
+
+def recall(document: Mapping[str, Any], random_sequence: int, wall_clock: float) -> Memory:
+    """Memory from what `as_json` wrote; whatever is missing or damaged starts afresh."""
+    least = max(1, int(wall_clock) - ESP_EPOCH)
+    return Memory(
+        next_sequence=_integer(document, "next_sequence", random_sequence, 0xFFFF),
+        next_esp_sequence=max(least, _integer(document, "next_esp_sequence", 1, 0xFFFFFFFF)),
+        highest_ack=_integer(document, "highest_ack", 0, 0xFFFFFFFF),
+        ack_bitmap=_integer(document, "ack_bitmap", 0, (1 << 64) - 1),
+        home_agents=_home_agents(document.get("home_agents")),
+    )
+
+
+def _integer(document: Mapping[str, Any], key: str, default: int, most: int) -> int:
+    value = document.get(key)
+    return value if isinstance(value, int) and 0 <= value <= most else default
+
+
+def _home_agents(entries: object) -> tuple[HomeAgent, ...]:
+    if not isinstance(entries, list):
+        return ()
+    known = []
+    for entry in entries:
+        try:
+            ipv4 = None if entry["ipv4"] is None else IPv4Address(entry["ipv4"])
+            known.append(HomeAgent(str(entry["name"]), IPv6Address(entry["ipv6"]), ipv4, int(entry["port"])))
+        except (KeyError, TypeError, ValueError):
+            return ()
+    return tuple(known)
+
+
+def _text(address: IPv4Address | IPv6Address | None) -> str | None:
+    return None if address is None else str(address)

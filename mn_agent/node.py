@@ -1,0 +1,445 @@
+"""The mobile node: movement, discovery and registration together; host and tunnel follow from them.
+
+Pure. draft-ietf-mext-nemo-v4traversal-00 section 4.4, RFC 5555 section 4.4, RFC 6275 section 11.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from ipaddress import IPv6Address
+from random import Random
+from typing import assert_never
+
+from mn_agent.actions import (
+    Action,
+    AskDns,
+    AskPathUse,
+    ConfigureEndpoint,
+    ConfigureKernel,
+    Finished,
+    InstallRoutes,
+    KeepUnderlays,
+    Remember,
+    Report,
+    SendControl,
+)
+from mn_agent.binding_update_list import Binding, HomeAgent, Target
+from mn_agent.choice import ANY, SET_ASIDE, Choice, Wanted
+from mn_agent.config import Configuration
+from mn_agent.desired import Surroundings, endpoint, kernel, routes, underlays
+from mn_agent.discovery import ByName, ByService, Discovery, Query
+from mn_agent.events import (
+    ControlReceived,
+    Event,
+    HomeAgentsFound,
+    HomeAgentsUnknown,
+    LinkUnusable,
+    NetworkChanged,
+    PathLastUsed,
+    Refresh,
+    Roam,
+    Stop,
+)
+from mn_agent.handover import Journal, label
+from mn_agent.memory import Memory
+from mn_agent.messages import Reaction, Wish
+from mn_agent.registration import (
+    AskLastSent,
+    Bound,
+    Deregistered,
+    Deregistering,
+    Effect,
+    Expired,
+    HomeRegistration,
+    Idle,
+    Refused,
+    Refusing,
+    Registered,
+    Registering,
+    SendUpdate,
+    Unanswered,
+)
+from movement.detector import Detector
+from movement.policy import Attachment, Policy
+from movement.snapshot import Snapshot
+from runtime.node import Deadline, earliest
+from tunnel.envelope import ControlPacket, open_control, seal_control
+from tunnel.keys import KeyPair
+from tunnel.path import Drop, TunnelPath
+from tunnel.replay import ReplayWindow
+from tunnel.security import Opener, Sealer
+from wire.mobility import BindingAck, BindingError, BindingRefreshRequest, status_text
+
+OLD_PATH_GRACE = 2.0
+"""Seconds for which packets are still accepted through the path that was left. Ours."""
+PATIENCE = 3
+"""Unanswered Binding Updates after which another target is tried (RFC 5555 section 4.4.1)."""
+UNKNOWN_BINDING = 1
+"""Status of a Binding Error: the home agent has no binding for the home address."""
+
+
+class MobileNode:
+    """Events in, actions out. Never blocks; no packet, network or user makes it raise."""
+
+    def __init__(
+        self, configuration: Configuration, keys: KeyPair, memory: Memory, rng: Random, now: float
+    ) -> None:
+        self.configuration = configuration
+        self.memory = memory
+        self.started_at = now
+        self.drops: Counter[str] = Counter()
+        self.journal = Journal()
+        self.choice = Choice()
+        self.attachments: tuple[Attachment, ...] = ()
+        self.discovery = Discovery(_query(configuration), _remembered(configuration, memory))
+        self.registration = HomeRegistration(
+            _wish(configuration),
+            memory.next_sequence,
+            rng,
+            now,
+            reachable=configuration.binding.reachable,
+            retry_unacknowledged_ipv4=configuration.binding.retry_unacknowledged_ipv4,
+            first_timeout=configuration.binding.first_registration_timeout,
+        )
+        movement = configuration.movement
+        self._detector = Detector(
+            Policy(movement.interfaces, movement.deny, movement.prefer_ipv6, movement.interfaces)
+        )
+        self._snapshot = Snapshot(())
+        self._sealer = Sealer(keys.update, memory.next_esp_sequence)
+        self._opener = Opener(keys.ack, ReplayWindow(memory.highest_ack, memory.ack_bitmap))
+        self._grace: tuple[tuple[TunnelPath, float], ...] = ()
+        self._stopping = False
+        self._derived: tuple[Action, ...] = ()
+
+    # ---- the shape of everything that thinks -----------------------------------------------
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Apply one event."""
+        before = self.summary()
+        actions = self._actions(self._timers(now), now) + self._apply(event, now)
+        actions += self._settle(now)
+        return self._finish(actions, before, now)
+
+    def tick(self, now: float) -> list[Action]:
+        """Run what is due."""
+        before = self.summary()
+        actions = self._actions(self._timers(now), now)
+        actions += [AskDns(query) for query in self.discovery.tick(now)]
+        self.choice.expire(now)
+        actions += self._settle(now)
+        return self._finish(actions, before, now)
+
+    def deadline(self) -> Deadline | None:
+        """The next timer, and what it is for."""
+        grace = [Deadline(until, "old path closes") for _, until in self._grace]
+        return earliest(
+            (self.registration.deadline(), self.discovery.deadline(), self.choice.deadline(), *grace)
+        )
+
+    # ---- what others may ask ---------------------------------------------------------------
+    @property
+    def target(self) -> Target | None:
+        """Where the binding is, or is being made."""
+        match self.registration.state:
+            case Registering(target=target) | Refusing(target=target) | Deregistering(target=target):
+                return target
+            case Registered(binding=binding):
+                return binding.target
+            case Idle():
+                return None
+            case _:
+                assert_never(self.registration.state)
+
+    def surroundings(self) -> Surroundings:
+        """What the desired state of host and tunnel is derived from."""
+        return Surroundings(
+            self.configuration,
+            self._snapshot,
+            self.attachments,
+            self.discovery.home_agents,
+            self.target,
+            self.registration.binding,
+            tuple(path for path, _ in self._grace),
+        )
+
+    def sealed_size(self, packet: ControlPacket) -> int:
+        """Octets of `packet` on an IPv6 link, or inside UDP; nothing is consumed."""
+        return len(seal_control(packet, Sealer(self._sealer.association, 1), self.configuration.profile))
+
+    def summary(self) -> tuple[str, str | None]:
+        """(state, why): one of the states of `mnctl status`, and one sentence where it is not obvious."""
+        state = self.registration.state
+        if self._stopping:
+            return "stopped", "deregistered on request"
+        if self.registration.binding is not None:
+            return "bound", None
+        match state:
+            case Refusing(status=status):
+                return "rejected", f"the home agent refused: {status_text(status)} ({status})"
+            case Registering(target=target, unanswered=0):
+                return "registering", f"waiting for {target.home_agent.name}"
+            case Registering(target=target, unanswered=unanswered):
+                return "registering", f"no answer from {target.home_agent.name} to {unanswered} updates"
+            case Idle() | Registered() | Deregistering():
+                return self._why_idle()
+            case _:
+                assert_never(state)
+
+    def _why_idle(self) -> tuple[str, str | None]:
+        if not self.attachments:
+            return "no-network", "no link with an address and a default router"
+        if not self.discovery.home_agents:
+            return "resolving", self.discovery.problem or "asking DNS for the home agent"
+        return "no-network", "no home agent can be reached from the addresses of the present links"
+
+    # ---- events ----------------------------------------------------------------------------
+    def _apply(self, event: Event, now: float) -> list[Action]:
+        match event:
+            case NetworkChanged(snapshot=snapshot):
+                return self._network_changed(snapshot, now)
+            case ControlReceived(packet=packet):
+                return self._control_received(packet, now)
+            case HomeAgentsFound(home_agents=home_agents):
+                self.discovery.answered(home_agents, now)
+                return []
+            case HomeAgentsUnknown(problem=problem):
+                self.discovery.failed(problem, now)
+                return []
+            case PathLastUsed(at=at):
+                return self._actions(self.registration.last_sent(at, now), now)
+            case LinkUnusable(care_of=care_of):
+                target = self.target
+                if target is not None and target.care_of == care_of:
+                    self.choice.set_aside(target, PATIENCE, now)
+                return []
+            case Roam(to=to, family=family):
+                self.choice.wanted = Wanted(to, family)
+                return []
+            case Refresh():
+                return self._actions(self.registration.refresh(now), now)
+            case Stop():
+                self._stopping = True
+                return self._actions(self.registration.deregister(now), now)
+            case _:
+                assert_never(event)
+
+    def _network_changed(self, snapshot: Snapshot, now: float) -> list[Action]:
+        self._snapshot = snapshot
+        attachments = self._detector.handle(snapshot, now)
+        if attachments is None:
+            return []
+        self.attachments = attachments
+        self.choice.forget_absent(attachments)
+        return [AskDns(query) for query in self.discovery.network_changed(bool(attachments), now)]
+
+    def _control_received(self, packet: bytes, now: float) -> list[Action]:
+        opened = open_control(
+            packet, {self._opener.association.spi: self._opener}, self.configuration.profile
+        )
+        if isinstance(opened, Drop):
+            return self._refuse(opened.reason)
+        if opened.spi is None:
+            return self._refuse("unprotected mobility message")
+        target, envelope = self.target, opened.packet
+        if target is None or envelope.source != target.home_agent.ipv6:
+            return self._refuse("mobility message not from the home agent")
+        if envelope.final_destination != self.configuration.home.ipv6:
+            return self._refuse("mobility message not for the home address")
+        match envelope.message:
+            case BindingAck() as ack:
+                return self._acknowledged(ack, now)
+            case BindingRefreshRequest():
+                return self._actions(self.registration.refresh(now), now)
+            case BindingError(status=status) if status == UNKNOWN_BINDING:
+                return self._actions(self.registration.refresh(now), now)
+            case _:
+                return self._refuse("unexpected mobility message")
+
+    def _acknowledged(self, ack: BindingAck, now: float) -> list[Action]:
+        report = Report("ba", {"seq": ack.sequence, "status": int(ack.status), "lifetime_s": ack.lifetime})
+        return [*self._actions(self.registration.acknowledge(ack, now), now), report]
+
+    def _refuse(self, reason: str) -> list[Action]:
+        self.drops[reason] += 1
+        return []
+
+    # ---- effects of the registration machine -----------------------------------------------
+    def _timers(self, now: float) -> list[Effect]:
+        self._grace = tuple(entry for entry in self._grace if entry[1] > now)
+        return self.registration.tick(now)
+
+    def _actions(self, effects: Iterable[Effect], now: float) -> list[Action]:
+        return [action for effect in effects for action in self._effect(effect, now)]
+
+    def _effect(self, effect: Effect, now: float) -> list[Action]:
+        match effect:
+            case SendUpdate(target=target, packet=packet):
+                self.journal.update_sent(target, now)
+                sealed = seal_control(packet, self._sealer, self.configuration.profile)
+                send = SendControl(target.care_of, target.outer_destination, target.home_agent.port, sealed)
+                sequence = self.registration.next_sequence - 1 & 0xFFFF
+                return [send, Report("bu", {"seq": sequence, "to": label(target), "bytes": len(sealed)})]
+            case Bound(binding=binding, previous=previous):
+                return self._bound(binding, previous, now)
+            case Unanswered(target=target, count=count):
+                return self._unanswered(target, count, now)
+            case Refused(target=target, status=status, reaction=reaction):
+                return self._refused(target, status, reaction, now)
+            case Expired():
+                return [Report("expired", {})]
+            case AskLastSent(binding=binding):
+                return [AskPathUse(binding.path)]
+            case Deregistered(confirmed=confirmed):
+                return [Report("deregistered", {"confirmed": confirmed}), Finished()]
+            case _:
+                assert_never(effect)
+
+    def _bound(self, binding: Binding, previous: Binding | None, now: float) -> list[Action]:
+        if previous is not None and previous.path != binding.path:
+            self._grace = ((previous.path, now + OLD_PATH_GRACE), *self._grace[:3])
+        done = self.journal.end("ok", label(binding.target, nat=binding.nat), None, now)
+        return [Report("handover", done)] if done is not None else []
+
+    def _unanswered(self, target: Target, count: int, now: float) -> list[Action]:
+        if count < PATIENCE:
+            return []
+        questions: list[Action] = [AskDns(query) for query in self.discovery.doubt(now)]
+        return questions + self._abandon(target, SET_ASIDE, f"no answer to {count} binding updates", now)
+
+    def _refused(self, target: Target, status: int, reaction: Reaction, now: float) -> list[Action]:
+        if reaction is Reaction.GIVE_UP:
+            return []
+        why = f"refused: {status_text(status)} ({status})"
+        return self._abandon(target, SET_ASIDE, why, now)
+
+    def _abandon(self, target: Target, seconds: float, why: str, now: float) -> list[Action]:
+        """Leave `target` for another one, if there is another one."""
+        self.choice.set_aside(target, seconds, now)
+        if self.choice.wanted.matches(target.attachment):
+            self.choice.wanted = ANY
+        binding = self.registration.binding
+        if binding is None or self.journal.current is None:
+            return []
+        destination = label(binding.target, nat=binding.nat)
+        done = self.journal.end("failed", destination, f"{label(target)}: {why}", now)
+        return [Report("handover", done)] if done is not None else []
+
+    # ---- settling: from what is known to what shall be --------------------------------------
+    def _settle(self, now: float) -> list[Action]:
+        """Aim the registration at the best target."""
+        if isinstance(self.registration.state, Deregistering) or self._stopping:
+            return []
+        self._notice_lost_path(now)
+        aim, present = self.choice.best(self.attachments, self.discovery.home_agents, now), self.target
+        if aim is None:
+            return self._without_aim(present, now)
+        if present is not None and _same(aim, present):
+            return []
+        self._begin_handover(aim, present, now)
+        return self._actions(self.registration.register(aim, now), now)
+
+    def _begin_handover(self, aim: Target, present: Target | None, now: float) -> None:
+        """Open a record, unless this is the first registration of all."""
+        state, carrying = self.registration.state, self.registration.binding
+        left = state.binding if isinstance(state, Idle) else carrying
+        if left is None:
+            return
+        lost_at = state.since if isinstance(state, Idle) else None
+        if self.choice.wanted != ANY:
+            reason = "asked by user"
+        elif lost_at is not None or (present is not None and not self._is_present(present)):
+            reason = "link lost"
+        else:
+            reason = "better link"
+        self.journal.begin(aim, label(left.target, nat=left.nat), reason, lost_at, now)
+
+    def _without_aim(self, present: Target | None, now: float) -> list[Action]:
+        if present is not None and self._is_present(present):
+            return []
+        actions: list[Action] = []
+        if self.attachments and not self.discovery.home_agents:
+            return actions
+        if self.attachments:
+            # Perhaps a record was added meanwhile: IPv4 links need the home agent's A record.
+            actions += [AskDns(query) for query in self.discovery.doubt(now)]
+        return actions + self._actions(self.registration.detach(now), now)
+
+    def _notice_lost_path(self, now: float) -> None:
+        binding = self.registration.binding
+        if binding is None or self._is_present(binding.target):
+            return
+        if isinstance(self.registration.state, Registering | Refusing):
+            self.journal.lost(now)
+            self.registration.drop_previous()
+        elif isinstance(self.registration.state, Registered):
+            self.registration.detach(now)
+
+    def _is_present(self, target: Target) -> bool:
+        return any(
+            a.interface == target.attachment.interface and a.care_of == target.care_of
+            for a in self.attachments
+        )
+
+    def _finish(self, actions: list[Action], before: tuple[str, str | None], now: float) -> list[Action]:
+        """Surround what is to be sent with the state of host and tunnel that it needs."""
+        reserved = self.memory.renew(
+            self.registration.next_sequence, self._sealer.next_sequence, self._opener.window, self.discovery
+        )
+        if reserved is not None:
+            self.memory = reserved
+            actions.append(Remember(reserved.as_json()))
+        if (after := self.summary()) != before:
+            actions.append(Report("state", {"state": after[0], "reason": after[1]}))
+        derived = self._desired()
+        changed = [action for action in derived if action not in self._derived]
+        self._derived = derived
+        first = [action for action in changed if not isinstance(action, ConfigureKernel)]
+        return [*first, *actions, *(action for action in changed if isinstance(action, ConfigureKernel))]
+
+    def _desired(self) -> tuple[Action, ...]:
+        around = self.surroundings()
+        return (
+            KeepUnderlays(underlays(around)),
+            ConfigureEndpoint(endpoint(around)),
+            InstallRoutes(routes(around)),
+            ConfigureKernel(kernel(around)),
+        )
+
+
+def _same(aim: Target, present: Target) -> bool:
+    """Metrics and routers may change without a movement; what is registered may not."""
+    return (
+        aim.home_agent == present.home_agent
+        and aim.care_of == present.care_of
+        and aim.attachment.interface == present.attachment.interface
+        and aim.attachment.mtu == present.attachment.mtu
+    )
+
+
+def _query(configuration: Configuration) -> Query | None:
+    section = configuration.home_agent
+    if section.name is not None:
+        return ByName(section.name, section.port)
+    if section.service is not None:
+        return ByService(section.service, configuration.profile.srv_names, section.port)
+    return None
+
+
+def _remembered(configuration: Configuration, memory: Memory) -> tuple[HomeAgent, ...]:
+    section = configuration.home_agent
+    if section.ipv6 is not None:
+        name = str(section.ipv6)
+        return (HomeAgent(name, IPv6Address(section.ipv6), section.ipv4, section.port),)
+    return memory.home_agents
+
+
+def _wish(configuration: Configuration) -> Wish:
+    return Wish(
+        configuration.home.ipv6,
+        configuration.requested_ipv4,
+        configuration.binding.lifetime,
+        configuration.tunnel.force_udp,
+        configuration.tunnel.tlv,
+        configuration.profile,
+    )

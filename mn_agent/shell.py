@@ -1,0 +1,187 @@
+"""The hands of the mobile node: sockets, data plane, kernel, DNS, disk. It does what the node decides.
+
+Performs I/O.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import assert_never
+
+from mn_agent.actions import (
+    Action,
+    AskDns,
+    AskPathUse,
+    ConfigureEndpoint,
+    ConfigureKernel,
+    Finished,
+    InstallRoutes,
+    KeepUnderlays,
+    Remember,
+    Report,
+    SendControl,
+)
+from mn_agent.discovery import Query
+from mn_agent.events import Event, HomeAgentsFound, HomeAgentsUnknown, LinkUnusable, PathLastUsed
+from mn_agent.resolver import ResolutionError, Resolver
+from movement.policy import Attachment
+from tunnel.forwarding import ForwardingTable
+from tunnel.kernel import MARK, KernelConfig
+from tunnel.plane import DataPlane
+from tunnel.routing import KernelError, KernelState
+from tunnel.underlay import Underlay, open_ipv4_underlay, open_ipv6_underlay
+
+log = logging.getLogger("mn-agent")
+
+Place = tuple[str, IPv4Address | IPv6Address]
+
+
+class Shell:
+    """Performs actions; what it learns meanwhile goes to `dispatch` as events."""
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        kernel: KernelState,
+        memory_file: Path,
+        dispatch: Callable[[Event], None],
+        report: Callable[[str, Mapping[str, object]], None],
+    ) -> None:
+        self._plane = plane
+        self._kernel = kernel
+        self._memory_file = memory_file
+        self._dispatch = dispatch
+        self._report = report
+        self._resolver = Resolver(MARK)
+        self._underlays: dict[Place, Underlay] = {}
+        self._questions: set[asyncio.Task[None]] = set()
+        self.finished = asyncio.Event()
+        self.kernel_problem: KernelError | None = None
+
+    def perform(self, action: Action) -> None:
+        """Do one action. Failures become events or are kept for `mnctl status`; nothing is raised for them."""
+        match action:
+            case KeepUnderlays(attachments=attachments):
+                self._keep(attachments)
+            case ConfigureEndpoint(config=config):
+                self._plane.configure(config)
+            case InstallRoutes(routes=routes):
+                self._plane.install(ForwardingTable(routes))
+            case ConfigureKernel(config=config):
+                self._configure(config)
+            case SendControl():
+                self._send(action)
+            case AskDns(query=query):
+                self._ask(query)
+            case AskPathUse(path=path):
+                self._dispatch(PathLastUsed(self._plane.last_sent(path)))
+            case Remember(state=state):
+                self._remember(state)
+            case Report(event=event, fields=fields):
+                self._report(event, fields)
+            case Finished():
+                self.finished.set()
+            case _:
+                assert_never(action)
+
+    def repair(self) -> None:
+        """Somebody else changed what is ours in the kernel: make it as it should be."""
+        try:
+            self._kernel.repair()
+        except KernelError as error:
+            self._kernel_failed(error)
+
+    def close(self) -> None:
+        """Close every socket and leave questions unanswered."""
+        for question in self._questions:
+            question.cancel()
+        self._keep(())
+
+    def _keep(self, attachments: tuple[Attachment, ...]) -> None:
+        wanted = {(a.interface, a.care_of): a for a in attachments}
+        for place in [place for place in self._underlays if place not in wanted]:
+            underlay = self._underlays.pop(place)
+            self._plane.detach(underlay)
+            underlay.close()
+        for place, attachment in wanted.items():
+            if place not in self._underlays:
+                self._open(place, attachment)
+
+    def _open(self, place: Place, attachment: Attachment) -> None:
+        care_of = attachment.care_of
+        try:
+            underlay = (
+                open_ipv4_underlay(care_of, 0, attachment.interface, MARK)
+                if isinstance(care_of, IPv4Address)
+                else open_ipv6_underlay(care_of, attachment.interface, MARK)
+            )
+        except OSError as error:
+            log.warning("no sockets at %s on %s: %s", care_of, attachment.interface, error.strerror)
+            self._dispatch(LinkUnusable(care_of, str(error.strerror)))
+            return
+        self._underlays[place] = underlay
+        self._plane.attach(underlay)
+
+    def _send(self, action: SendControl) -> None:
+        underlay = next((u for (_, local), u in self._underlays.items() if local == action.care_of), None)
+        if underlay is None:
+            return  # its sockets could not be opened: the node has been told
+        problem = underlay.send_control(action.remote, action.port, action.packet)
+        if problem is not None:
+            log.warning("binding update not sent from %s: %s", action.care_of, problem)
+            self._dispatch(LinkUnusable(action.care_of, problem))
+
+    def _configure(self, config: KernelConfig) -> None:
+        try:
+            self._kernel.apply(config)
+            self.kernel_problem = None
+        except KernelError as error:
+            self._kernel_failed(error)
+
+    def _kernel_failed(self, error: KernelError) -> None:
+        self.kernel_problem = error
+        log.error("%s", error)
+
+    def _ask(self, query: Query) -> None:
+        question = asyncio.get_running_loop().create_task(self._find(query))
+        self._questions.add(question)
+        question.add_done_callback(self._questions.discard)
+
+    async def _find(self, query: Query) -> None:
+        try:
+            home_agents = await self._resolver.find(query)
+        except ResolutionError as error:
+            log.warning("home agent discovery: %s", error)
+            self._dispatch(HomeAgentsUnknown(str(error)))
+        else:
+            self._dispatch(HomeAgentsFound(home_agents))
+
+    def _remember(self, state: Mapping[str, object]) -> None:
+        """Replace the file in one step. No fsync: a crash of this process loses nothing, and after one of the
+        machine the sequence numbers start from the wall clock (see mn_agent.memory)."""
+        temporary = self._memory_file.with_suffix(".new")
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                json.dump(state, file)
+            os.replace(temporary, self._memory_file)
+        except OSError as error:
+            log.warning("cannot write %s: %s", self._memory_file, error.strerror)
+
+
+def load_memory(path: Path) -> Mapping[str, object]:
+    """What the last run remembered; empty when there is nothing, or nothing readable."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        log.warning("%s is not readable and is ignored: %s", path, error)
+        return {}
+    return document if isinstance(document, dict) else {}
