@@ -1,0 +1,237 @@
+"""The binding cache: which mobile node is reached where, and until when.
+
+Pure. RFC 6275 sections 9.1 and 10.3, draft sections 2.3 and 4.5, RFC 5555 section 4.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from home_agent.agenda import Agenda
+from runtime.node import Deadline
+from tunnel.forwarding import ForwardingTable, Route
+from tunnel.path import Arrival, Encapsulation, TunnelPath
+
+MAX_DELETE_BCE_TIMEOUT = 10.0
+"""Seconds during which a released entry still catches delayed Binding Updates (RFC 6275 section 10.3.2)."""
+OLD_PATH_GRACE = 2.0
+"""Seconds during which packets that were under way on the old path are still taken in."""
+REFRESH_REQUEST_LEAD = 0.1
+"""A Binding Refresh Request goes out when this part of the lifetime is left."""
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One mobile node, all of its home addresses and prefixes, and the one care-of address they share.
+
+    The draft keeps an entry per home address. Here `home_networks` lists those entries; that they live in
+    one value is why two of them can never disagree (draft section 2.3.1: never both families registered).
+    """
+
+    home_address: IPv6Address
+    care_of: IPv4Address | IPv6Address
+    """As the mobile node claims it."""
+    arrival: Arrival
+    """As the last accepted Binding Update came in: behind a NAT, this is where the mobile node is."""
+    nat: bool
+    encapsulation: Encapsulation
+    sequence: int
+    lifetime: int
+    since: float
+    """When this mobile node was first bound without interruption."""
+    updated_at: float
+    expires_at: float
+    ipv4_home_address: IPv4Address | None = None
+    prefixes: tuple[Network, ...] = ()
+    router: bool = False
+    defends_link_local: bool = False
+
+    @property
+    def home_networks(self) -> tuple[Network, ...]:
+        """Everything that is delivered to this mobile node."""
+        own: tuple[Network, ...] = (IPv6Network(self.home_address),)
+        if self.ipv4_home_address is not None:
+            own += (IPv4Network(self.ipv4_home_address),)
+        return own + self.prefixes
+
+    @property
+    def in_udp(self) -> bool:
+        """Whether the last Binding Update came in UDP, that is over IPv4."""
+        return self.arrival.local_port != 0
+
+    @property
+    def link_local(self) -> IPv6Address:
+        return link_local_of(self.home_address)
+
+
+def link_local_of(home_address: IPv6Address) -> IPv6Address:
+    """The link-local address with the interface identifier of the home address."""
+    return IPv6Address((0xFE80 << 112) | (int(home_address) & 0xFFFFFFFFFFFFFFFF))
+
+
+def path_of(binding: Binding, encapsulation: Encapsulation, link_mtu: int) -> TunnelPath:
+    """How packets travel between this home agent and the care-of address of `binding`."""
+    arrival = binding.arrival
+    in_udp = encapsulation.in_udp
+    return TunnelPath(
+        local=arrival.local,
+        # An IPv6 care-of address is the one that the authenticated option names, not the outer source.
+        remote=arrival.remote if binding.in_udp else binding.care_of,
+        encapsulation=encapsulation,
+        local_port=arrival.local_port if in_udp else 0,
+        remote_port=arrival.remote_port if in_udp else 0,
+        link_mtu=link_mtu,
+    )
+
+
+def accepted_paths(binding: Binding, link_mtu: int, tlv: Encapsulation | None) -> tuple[TunnelPath, ...]:
+    """The other formats that `binding` may use, since a lost acknowledgement leaves the ends in doubt.
+
+    Rulings I2 and I21. Behind a NAT only UDP from exactly the observed port: anybody else behind the same
+    NAT could otherwise send for this home address with protocol 4 or 41.
+    """
+    if not binding.in_udp:
+        return ()
+    formats = [Encapsulation.UDP]
+    if tlv is not None:
+        formats.append(tlv)
+    if not binding.nat:
+        formats.append(Encapsulation.IP_IN_IP)
+    return tuple(path_of(binding, kind, link_mtu) for kind in formats if kind is not binding.encapsulation)
+
+
+class Due(Enum):
+    """Why the binding cache wants to be woken."""
+
+    EXPIRY = auto()
+    REFRESH_REQUEST = auto()
+    OLD_PATH_ENDS = auto()
+    CLOSED = auto()
+
+
+_REASONS = {
+    Due.EXPIRY: "binding expires",
+    Due.REFRESH_REQUEST: "binding refresh request",
+    Due.OLD_PATH_ENDS: "old path ends",
+    Due.CLOSED: "released binding is forgotten",
+}
+
+
+class BindingCache:
+    """All bindings of this home agent, and what is left of those that ended a moment ago."""
+
+    def __init__(self, link_mtu: int, tlv: Encapsulation | None) -> None:
+        self._link_mtu = link_mtu
+        self._tlv = tlv
+        self.table = ForwardingTable()
+        """The whole desired state of the data plane, always in step with the bindings."""
+        self._bindings: dict[IPv6Address, Binding] = {}
+        self._old_paths: dict[IPv6Address, TunnelPath] = {}
+        self._released: dict[IPv6Address, int] = {}
+        self._agenda: Agenda[tuple[IPv6Address, Due]] = Agenda()
+
+    def __len__(self) -> int:
+        return len(self._bindings)
+
+    def __iter__(self) -> Iterator[Binding]:
+        return iter(self._bindings.values())
+
+    def get(self, home_address: IPv6Address) -> Binding | None:
+        return self._bindings.get(home_address)
+
+    def last_sequence(self, home_address: IPv6Address) -> int | None:
+        """The last accepted sequence number, also of a binding that was released a moment ago."""
+        binding = self._bindings.get(home_address)
+        return binding.sequence if binding is not None else self._released.get(home_address)
+
+    def was_just_released(self, home_address: IPv6Address) -> bool:
+        return home_address in self._released
+
+    def put(self, binding: Binding, now: float, refresh_request: bool) -> None:
+        """Record an accepted binding; packets on the path it replaces are taken in for a moment longer.
+
+        That is safe because the old path, too, came from an authenticated Binding Update of this very
+        mobile node, and nothing is ever sent there.
+        """
+        home = binding.home_address
+        old = self._bindings.get(home)
+        if old is not None:
+            self._retire(home, path_of(old, old.encapsulation, self._link_mtu), binding, now)
+        self._bindings[home] = binding
+        self._forget_release(home)
+        self._route(old, binding)
+        self._agenda.set((home, Due.EXPIRY), binding.expires_at)
+        if refresh_request:
+            lead = max(REFRESH_REQUEST_LEAD * binding.lifetime, 2.0)
+            self._agenda.set((home, Due.REFRESH_REQUEST), binding.expires_at - lead)
+
+    def release(self, home_address: IPv6Address, sequence: int, now: float) -> Binding | None:
+        """End a binding at its owner's wish; for a while its sequence number still stands."""
+        binding = self._remove(home_address)
+        self._released[home_address] = sequence
+        self._agenda.set((home_address, Due.CLOSED), now + MAX_DELETE_BCE_TIMEOUT)
+        return binding
+
+    def due(self, now: float) -> tuple[Due, IPv6Address, Binding | None] | None:
+        """The next thing that is due at `now`, already applied to the cache."""
+        key = self._agenda.pop_due(now)
+        if key is None:
+            return None
+        home, due = key
+        match due:
+            case Due.EXPIRY:
+                return due, home, self._remove(home)
+            case Due.REFRESH_REQUEST:
+                return due, home, self._bindings.get(home)
+            case Due.OLD_PATH_ENDS:
+                del self._old_paths[home]
+                binding = self._bindings[home]
+                self._route(binding, binding)
+                return due, home, binding
+            case Due.CLOSED:
+                del self._released[home]
+                return due, home, None
+
+    def deadline(self) -> Deadline | None:
+        first = self._agenda.first()
+        return None if first is None else Deadline(first[0], _REASONS[first[1][1]])
+
+    def _route(self, old: Binding | None, new: Binding | None) -> None:
+        wanted = tuple(self._routes_of(new)) if new is not None else ()
+        gone = set(old.home_networks if old is not None else ()) - {route.prefix for route in wanted}
+        if gone:
+            self.table = self.table.without(*gone)
+        if any(self.table.find(route.prefix.network_address.packed) != route for route in wanted):
+            self.table = self.table.with_routes(*wanted)
+
+    def _routes_of(self, binding: Binding) -> Iterator[Route]:
+        path = path_of(binding, binding.encapsulation, self._link_mtu)
+        accept = accepted_paths(binding, self._link_mtu, self._tlv)
+        old = self._old_paths.get(binding.home_address)
+        if old is not None:
+            accept += (old,)
+        for network in binding.home_networks:
+            yield Route(network, path, accept)
+
+    def _retire(self, home: IPv6Address, old: TunnelPath, new: Binding, now: float) -> None:
+        live = path_of(new, new.encapsulation, self._link_mtu)
+        if old != live and old not in accepted_paths(new, self._link_mtu, self._tlv):
+            self._old_paths[home] = old
+            self._agenda.set((home, Due.OLD_PATH_ENDS), now + OLD_PATH_GRACE)
+
+    def _remove(self, home: IPv6Address) -> Binding | None:
+        binding = self._bindings.pop(home, None)
+        self._old_paths.pop(home, None)
+        self._route(binding, None)
+        for due in (Due.EXPIRY, Due.REFRESH_REQUEST, Due.OLD_PATH_ENDS):
+            self._agenda.cancel((home, due))
+        return binding
+
+    def _forget_release(self, home: IPv6Address) -> None:
+        if self._released.pop(home, None) is not None:
+            self._agenda.cancel((home, Due.CLOSED))

@@ -1,0 +1,399 @@
+"""The home agent: Binding Updates in, bindings and what follows from them out.
+
+Pure. RFC 6275 section 10, RFC 3963 section 6, RFC 5555 section 4.5; threats.md C.1 rows 8 to 13.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import assert_never
+
+from home_agent.actions import (
+    Action,
+    ConfigureKernel,
+    Defend,
+    InstallTable,
+    ProbeAddresses,
+    Remember,
+    Report,
+    SendControl,
+)
+from home_agent.associations import Associations
+from home_agent.binding_cache import Binding, BindingCache, Due
+from home_agent.config import Configuration
+from home_agent.desired import claims, desired_defence, desired_kernel
+from home_agent.events import ControlReceived, Event, Probed, Revoke, Start
+from home_agent.limits import TokenBuckets
+from home_agent.location import nat_detection, tlv_encapsulation
+from home_agent.recall import recall
+from home_agent.records import Record
+from home_agent.requests import Address, Probes, Request, open_books
+from home_agent.tally import Account, LastUpdate, Tally
+from home_agent.updates import Accepted, Ignored, ProbeFirst, Refused, Released, Verdict, judge
+from runtime.node import Deadline, earliest
+from tunnel.envelope import ControlPacket
+from tunnel.forwarding import ForwardingTable
+from tunnel.kernel import KernelConfig
+from tunnel.path import Arrival, Drop
+from tunnel.security import KeyPair, SequenceExhausted
+from wire.mobility import (
+    AckFlag,
+    BindingAck,
+    BindingError,
+    BindingRefreshRequest,
+    BindingStatus,
+    BindingUpdate,
+    Message,
+    UnknownMessage,
+    status_text,
+)
+from wire.options import Option
+from wire.serial import is_newer16
+
+UPDATES_PER_SECOND = 5.0
+UPDATE_BURST = 20.0
+"""What one mobile node may ask for. RFC 6275 lets it send three a second (MAX_UPDATE_RATE)."""
+PACKETS_PER_SECOND = 200.0
+PACKET_BURST = 400.0
+SOURCES = 4096
+"""What one IPv4 address or IPv6 /64 may make us verify, and how many of them are remembered."""
+PROBE_PATIENCE = 5.0
+"""Seconds after which an unanswered probe gives its Binding Update up."""
+SHUN = 3600.0
+"""Seconds for which an address that somebody else uses is not offered again."""
+
+UNKNOWN_BINDING, UNKNOWN_TYPE = 1, 2
+"""Statuses of a Binding Error (RFC 6275 section 6.1.9)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A new binding that waits until the home link has been asked about its addresses."""
+
+    request: Request
+    probes: Probes
+    asked: frozenset[Address]
+    give_up_at: float
+
+
+class HomeAgent:
+    """The home agent as a `runtime.node.Node`.
+
+    `records` are what was remembered when it last ran; `Start` puts them into effect. `first_sequence` is
+    explained at `Associations`, `link_mtu` is that of the outer packets.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        keys: Mapping[IPv6Address, KeyPair],
+        records: Iterable[Record],
+        now: float,
+        *,
+        link_mtu: int = 1500,
+        first_sequence: int = 1,
+        iv_source: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        profile = configuration.profile
+        self.started_at = now
+        self.configuration = configuration
+        self.nodes = {node.home_address: node for node in configuration.mobile_node}
+        self.tally = Tally({home: Account() for home in self.nodes})
+        self.books = open_books(configuration, BindingCache(link_mtu, tlv_encapsulation(profile)))
+        known = {record.home_address: record for record in records if record.home_address in self.nodes}
+        memories = {home: record.memory for home, record in known.items()}
+        self._associations = Associations(keys, memories, profile, first_sequence, iv_source)
+        self._link_mtu = link_mtu
+        self._pending: dict[IPv6Address, Pending] = {}
+        self._strangers: TokenBuckets[Address | IPv6Network] = TokenBuckets(
+            PACKETS_PER_SECOND, PACKET_BURST, SOURCES
+        )
+        self._updates: TokenBuckets[IPv6Address] = TokenBuckets(
+            UPDATES_PER_SECOND, UPDATE_BURST, len(self.nodes) + 1
+        )
+        self._kernel: KernelConfig | None = None
+        self._installed: ForwardingTable | None = None
+        self._defended: Mapping[Address, bool] | None = None
+        for record in known.values():
+            recall(record, self.nodes[record.home_address], self.books, now)
+
+    # ---- the node ---------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        match event:
+            case Start():
+                return self._settle(host_changed=True)
+            case ControlReceived(packet, arrival):
+                return self._receive(packet, arrival, now)
+            case Probed(home_address, addresses, in_use):
+                return self._probed(home_address, addresses, in_use, now)
+            case Revoke(home_address):
+                return self._revoke(home_address, now)
+            case _:
+                assert_never(event)
+
+    def tick(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        while (due := self.books.cache.due(now)) is not None:
+            actions += self._due(*due)
+        for home in [home for home, pending in self._pending.items() if pending.give_up_at <= now]:
+            del self._pending[home]
+            self.tally.accounts[home].ignored["probe-unanswered"] += 1
+        return actions
+
+    def deadline(self) -> Deadline | None:
+        waiting = (Deadline(pending.give_up_at, "probe is given up") for pending in self._pending.values())
+        return earliest((self.books.cache.deadline(), *waiting))
+
+    # ---- a message comes in -----------------------------------------------------------------
+
+    def _receive(self, data: bytes, arrival: Arrival, now: float) -> list[Action]:
+        """Authenticate first: until that has happened, nothing changes and nothing is answered."""
+        if not self._strangers.spend(_source_of(arrival), now):
+            return self._ignore("control-too-many")
+        opened = self._associations.open(data)
+        if isinstance(opened, Drop):
+            return self._ignore(opened.reason)
+        packet, home = opened.packet, opened.packet.home_side_source
+        astray = self._astray(packet, arrival)
+        if astray:
+            return self._ignore(astray, home)
+        if not self._updates.spend(home, now):
+            return self._ignore("update-too-many", home)
+        match packet.message:
+            case BindingUpdate() as update:
+                return self._update(Request(self.nodes[home], packet, update, arrival), now)
+            case UnknownMessage():
+                via = self._back(packet, BindingError(UNKNOWN_TYPE, IPv6Address(0)))
+                return self._send(home, via, arrival, remember=True)
+            case _:
+                return self._ignore("control-unexpected", home)
+
+    def _astray(self, packet: ControlPacket, arrival: Arrival) -> str:
+        """Why an authentic packet is not for us in the way it came, or ""."""
+        if packet.destination != self.configuration.home_agent.ipv6:
+            return "control-not-for-us"
+        if packet.routing_home_address is not None:
+            return "control-routing-header"
+        if arrival.local_port:
+            inside_out = packet.home_address_option not in (None, packet.source)
+            return "control-home-address-option" if inside_out else ""
+        if arrival.local.version == 4:
+            return "control-outside-udp"
+        return "" if packet.source == arrival.remote else "control-tunnelled"
+
+    def _ignore(self, reason: str, home_address: IPv6Address | None = None) -> list[Action]:
+        counter = self.tally.strangers
+        if home_address is not None:
+            counter = self.tally.accounts[home_address].ignored
+        counter[reason] += 1
+        return []
+
+    # ---- a Binding Update -------------------------------------------------------------------
+
+    def _update(self, request: Request, now: float) -> list[Action]:
+        """A newer update takes the place of one that still waits for its probe, and keeps its answers."""
+        pending = self._pending.get(request.home_address)
+        if pending is None:
+            return self._decide(Pending(request, Probes(), frozenset(), now + PROBE_PATIENCE), now)
+        if not is_newer16(request.update.sequence, pending.request.update.sequence):
+            return self._ignore("update-overtaken", request.home_address)
+        return self._decide(Pending(request, pending.probes, pending.asked, pending.give_up_at), now)
+
+    def _probed(
+        self, home: IPv6Address, addresses: frozenset[Address], in_use: frozenset[Address], now: float
+    ) -> list[Action]:
+        pending = self._pending.get(home)
+        for address in in_use:
+            if isinstance(address, IPv4Address):
+                self.books.addresses.shun(IPv4Network(address), now + SHUN)
+        if pending is None:
+            return []
+        probes = pending.probes.with_answer(addresses, in_use)
+        return self._decide(Pending(pending.request, probes, pending.asked, pending.give_up_at), now)
+
+    def _decide(self, pending: Pending, now: float) -> list[Action]:
+        request = pending.request
+        home = request.home_address
+        self._pending.pop(home, None)
+        verdict = judge(request, self.books, pending.probes, now)
+        if isinstance(verdict, ProbeFirst):
+            asked = pending.asked | verdict.addresses
+            self._pending[home] = Pending(request, pending.probes, asked, pending.give_up_at)
+            missing = verdict.addresses - pending.asked
+            return [ProbeAddresses(home, missing)] if missing else []
+        return self._apply(request, verdict, now)
+
+    def _apply(self, request: Request, verdict: Verdict, now: float) -> list[Action]:
+        match verdict:
+            case Refused(status, sequence):
+                return self._refuse(request, status, sequence, now)
+            case Ignored(reason):
+                return self._ignore(reason, request.home_address)
+            case Released(acks):
+                return self._release(request, acks, now)
+            case Accepted():
+                return self._accept(request, verdict, now)
+            case ProbeFirst():
+                raise AssertionError("a probe is not a decision")
+            case _:
+                assert_never(verdict)
+
+    def _refuse(
+        self, request: Request, status: BindingStatus, sequence: int | None, now: float
+    ) -> list[Action]:
+        number = request.update.sequence if sequence is None else sequence
+        label, text = request.node.label, status_text(status)
+        report = Report("rejected", {"node": label, "status": int(status), "text": text})
+        return [*self._answer(request, BindingAck(status, number, 0), (), now), report]
+
+    def _release(self, request: Request, acks: tuple[Option, ...], now: float) -> list[Action]:
+        home, sequence = request.home_address, request.update.sequence
+        ended = self.books.cache.release(home, sequence, now)
+        ack = BindingAck(BindingStatus.ACCEPTED, sequence, 0)
+        # The kernel lets go of the address first: at home, the answer has to leave on the home link.
+        actions = self._settle(host_changed=True) + self._answer(request, ack, acks, now)
+        return actions + ([self._report(ended, "removed")] if ended is not None else [])
+
+    def _accept(self, request: Request, verdict: Accepted, now: float) -> list[Action]:
+        binding, old = verdict.binding, self.books.cache.get(request.home_address)
+        if verdict.address_lease is not None:
+            self.books.addresses.keep(verdict.address_lease)
+        if verdict.prefix_lease is not None:
+            self.books.prefixes.keep(verdict.prefix_lease)
+        self.books.cache.put(binding, now, self.configuration.binding.refresh_requests)
+        flags = AckFlag.ROUTER if binding.router else AckFlag(0)
+        if verdict.tlv:
+            flags |= AckFlag.TLV
+        ack = BindingAck(BindingStatus.ACCEPTED, binding.sequence, binding.lifetime, flags)
+        actions = self._settle(host_changed=old is None or claims(old) != claims(binding))
+        actions += self._answer(request, ack, verdict.acks, now)
+        return [*actions, self._report(binding, _change(old, binding), verdict.remark)]
+
+    # ---- other reasons for a change ---------------------------------------------------------
+
+    def _due(self, due: Due, home: IPv6Address, binding: Binding | None) -> list[Action]:
+        match due:
+            case Due.EXPIRY:
+                assert binding is not None
+                remember = Remember(self._record(home))
+                return [*self._settle(host_changed=True), remember, self._report(binding, "expired")]
+            case Due.REFRESH_REQUEST:
+                assert binding is not None
+                return self._tell(binding, BindingRefreshRequest())
+            case Due.OLD_PATH_ENDS:
+                return self._settle(host_changed=False)
+            case Due.CLOSED:
+                return []
+            case _:
+                assert_never(due)
+
+    def _revoke(self, home: IPv6Address, now: float) -> list[Action]:
+        """End a binding for the operator. The mobile node hears of it, and may ask for a new one."""
+        binding = self.books.cache.get(home)
+        if binding is None:
+            return []
+        self.books.cache.release(home, binding.sequence, now)
+        actions = [*self._settle(host_changed=True), Remember(self._record(home))]
+        actions += self._tell(binding, BindingError(UNKNOWN_BINDING, home))
+        return [*actions, self._report(binding, "removed")]
+
+    def _settle(self, host_changed: bool) -> list[Action]:
+        """The desired states that differ from what was last asked for."""
+        actions: list[Action] = []
+        table = self.books.cache.table
+        if table is not self._installed:
+            self._installed = table
+            actions.append(InstallTable(table))
+        if host_changed:
+            kernel, defended = desired_kernel(self.books, self._link_mtu), desired_defence(self.books)
+            if kernel != self._kernel:
+                self._kernel = kernel
+                actions.append(ConfigureKernel(kernel))
+            if defended != self._defended:
+                self._defended = defended
+                actions.append(Defend(defended))
+        return actions
+
+    # ---- a message goes out -----------------------------------------------------------------
+
+    def _answer(
+        self, request: Request, ack: BindingAck, options: tuple[Option, ...], now: float
+    ) -> list[Action]:
+        """The acknowledgement goes back where the update came from, whatever the binding cache says."""
+        home, account = request.home_address, self.tally.accounts[request.home_address]
+        nat = nat_detection(request, self.books)
+        if nat is not None:
+            options += (nat,)
+        account.last = LastUpdate(now, ack.status, request.arrival)
+        if ack.accepted:
+            account.accepted += 1
+        else:
+            account.refused[ack.status] += 1
+        complete = BindingAck(ack.status, ack.sequence, ack.lifetime, ack.flags, options)
+        return self._send(home, self._back(request.packet, complete), request.arrival, remember=True)
+
+    def _back(self, packet: ControlPacket, message: Message) -> ControlPacket:
+        """To the sender of `packet`; with a routing header exactly if it had a home address option and
+        came from elsewhere (RFC 6275 section 9.5.4, ruling I6).
+        """
+        option = packet.home_address_option
+        routed = option if option != packet.source else None
+        return ControlPacket(packet.destination, packet.source, message, routing_home_address=routed)
+
+    def _tell(self, binding: Binding, message: Message) -> list[Action]:
+        """Send something unasked along the way of the last Binding Update."""
+        home, agent = binding.home_address, self.configuration.home_agent.ipv6
+        if binding.in_udp:
+            packet = ControlPacket(agent, home, message)
+        else:
+            assert isinstance(binding.arrival.remote, IPv6Address)
+            routed = home if binding.arrival.remote != home else None
+            packet = ControlPacket(agent, binding.arrival.remote, message, routing_home_address=routed)
+        return self._send(home, packet, binding.arrival, remember=False)
+
+    def _send(
+        self, home: IPv6Address, packet: ControlPacket, via: Arrival, *, remember: bool
+    ) -> list[Action]:
+        """Seal and send, after the sequence number and the replay window have been written down."""
+        reserved = self._associations.reserve(home)
+        actions: list[Action] = [Remember(self._record(home))] if reserved or remember else []
+        try:
+            return [*actions, SendControl(self._associations.seal(home, packet), via)]
+        except SequenceExhausted as error:
+            return [*actions, Report("fault", {"node": self.nodes[home].label, "text": str(error)})]
+
+    def _record(self, home_address: IPv6Address) -> Record:
+        pools = (self.books.addresses, self.books.prefixes)
+        leases = (pool.lease_of(home_address) for pool in pools)
+        return Record(
+            home_address,
+            self.books.cache.get(home_address),
+            tuple(lease for lease in leases if lease is not None),
+            self._associations.memory(home_address),
+        )
+
+    def _report(self, binding: Binding, change: str, remark: str = "") -> Report:
+        fields: dict[str, object] = {
+            "node": self.nodes[binding.home_address].label,
+            "change": change,
+            "care_of": str(binding.care_of),
+            "sequence": binding.sequence,
+        }
+        return Report("binding", {**fields, "remark": remark} if remark else fields)
+
+
+def _source_of(arrival: Arrival) -> Address | IPv6Network:
+    if isinstance(arrival.remote, IPv6Address):
+        return IPv6Network((arrival.remote, 64), strict=False)
+    return arrival.remote
+
+
+def _change(old: Binding | None, new: Binding) -> str:
+    if old is None:
+        return "new"
+    before = (old.care_of, old.arrival, old.encapsulation)
+    return "refreshed" if before == (new.care_of, new.arrival, new.encapsulation) else "moved"

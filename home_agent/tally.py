@@ -1,0 +1,51 @@
+"""What the home agent has counted, for each mobile node and altogether.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+
+from tunnel.path import Arrival
+
+
+@dataclass(frozen=True, slots=True)
+class LastUpdate:
+    """The last Binding Update of a mobile node that was answered, and how."""
+
+    at: float
+    status: int
+    arrival: Arrival
+
+
+@dataclass(slots=True)
+class Account:
+    """One mobile node's share. `ignored` updates were authentic but got no answer."""
+
+    accepted: int = 0
+    refused: Counter[int] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
+    last: LastUpdate | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """All accounts; `strangers` counts by reason what nobody could be held to account for."""
+
+    accounts: dict[IPv6Address, Account]
+    strangers: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def accepted(self) -> int:
+        return sum(account.accepted for account in self.accounts.values())
+
+    @property
+    def refused(self) -> Counter[int]:
+        return sum((account.refused for account in self.accounts.values()), Counter())
+
+    @property
+    def ignored(self) -> Counter[str]:
+        return sum((account.ignored for account in self.accounts.values()), self.strangers.copy())
