@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench fuzz setup clean
+.PHONY: demo test check bench fuzz conformance setup clean
 
 demo: setup
 	$(BIN)/mnctl lab run tour
@@ -32,3 +32,7 @@ $(READY): pyproject.toml packaging/debian-packages
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+
+conformance: setup
+	$(BIN)/python -m pytest
+	$(BIN)/python -m tests.conformance
