@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from runtime.settings import ConfigError, decode_toml
+from runtime.settings import decode_toml
 from wire.profile import Profile, profile_named
 
 DYNAMIC_IPV4 = IPv4Address("0.0.0.0")
@@ -31,6 +31,11 @@ class HomeSection(_Section, frozen=True):
     ipv6: IPv6Address
     ipv4: IPv4Address | Literal["dynamic"] | None = None
 
+    def __post_init__(self) -> None:
+        address = self.ipv6
+        if address.is_link_local or address.is_multicast or address.is_loopback or address.is_unspecified:
+            raise ValueError(f"ipv6 = {address} is not a routable unicast address")
+
 
 class HomeAgentSection(_Section, frozen=True):
     """[home_agent]: by name (A and AAAA), by service (SRV), or by both addresses."""
@@ -40,6 +45,16 @@ class HomeAgentSection(_Section, frozen=True):
     ipv6: IPv6Address | None = None
     ipv4: IPv4Address | None = None
     port: Port = 4191
+
+    def __post_init__(self) -> None:
+        by_address = self.ipv6 is not None or self.ipv4 is not None
+        if sum((self.name is not None, self.service is not None, by_address)) != 1:
+            raise ValueError(
+                'needs exactly one of name = "ha.example.net", service = "example.net" (SRV), '
+                "or the two addresses ipv6 = and ipv4 ="
+            )
+        if by_address and self.ipv6 is None:
+            raise ValueError("ipv4 needs ipv6 beside it: bindings are made with the IPv6 address")
 
 
 class SecuritySection(_Section, frozen=True):
@@ -113,6 +128,13 @@ class Configuration(_Section, frozen=True):
     log: LogSection = LogSection()
     paths: PathsSection = PathsSection()
 
+    def __post_init__(self) -> None:
+        if self.tunnel.tlv and self.profile.tlv is None:
+            raise ValueError(
+                'tunnel.tlv = true needs [wire] profile = "rfc5555+rfc5845-tlv" or "draft-00": '
+                "the profile rfc5555 has no TLV header"
+            )
+
     @property
     def profile(self) -> Profile:
         return profile_named(self.wire.profile)
@@ -128,36 +150,4 @@ def parse_configuration(text: str, name: str = "mn-agent.toml") -> Configuration
 
     Raises ConfigError with one `file:line: message` for everything that is wrong.
     """
-    configuration = decode_toml(text, name, Configuration)
-    problems = tuple(_contradictions(configuration, name))
-    if problems:
-        raise ConfigError(problems)
-    return configuration
-
-
-def _contradictions(configuration: Configuration, name: str) -> list[str]:
-    """What no single key can show to be wrong."""
-    problems = []
-    agent = configuration.home_agent
-    ways = [
-        agent.name is not None,
-        agent.service is not None,
-        agent.ipv6 is not None or agent.ipv4 is not None,
-    ]
-    if sum(ways) != 1:
-        problems.append(
-            f'{name}: [home_agent] needs exactly one of name = "ha.example.net", service = "example.net", '
-            "or the two addresses ipv6 = and ipv4 ="
-        )
-    elif agent.ipv4 is not None and agent.ipv6 is None:
-        problems.append(
-            f"{name}: [home_agent] ipv4 needs ipv6 beside it: bindings are made with the IPv6 address"
-        )
-    if configuration.tunnel.tlv and configuration.profile.tlv is None:
-        problems.append(
-            f'{name}: [tunnel] tlv = true needs [wire] profile = "rfc5555+rfc5845-tlv" or "draft-00": '
-            "the profile rfc5555 has no TLV header"
-        )
-    if configuration.home.ipv6.is_link_local or configuration.home.ipv6.is_multicast:
-        problems.append(f"{name}: [home] ipv6 = {configuration.home.ipv6} is not a routable unicast address")
-    return problems
+    return decode_toml(text, name, Configuration)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address
@@ -31,13 +30,12 @@ from mn_agent.discovery import Query
 from mn_agent.events import Event, HomeAgentsFound, HomeAgentsUnknown, LinkUnusable, PathLastUsed
 from mn_agent.resolver import ResolutionError, Resolver
 from movement.policy import Attachment
+from runtime.log import Log
 from tunnel.forwarding import ForwardingTable
-from tunnel.kernel import MARK, KernelConfig
+from tunnel.kernel import MARK, KernelConfig, KernelError
 from tunnel.plane import DataPlane
-from tunnel.routing import KernelError, KernelState
+from tunnel.routing import KernelState
 from tunnel.underlay import Underlay, open_ipv4_underlay, open_ipv6_underlay
-
-log = logging.getLogger("mn-agent")
 
 Place = tuple[str, IPv4Address | IPv6Address]
 
@@ -52,12 +50,14 @@ class Shell:
         memory_file: Path,
         dispatch: Callable[[Event], None],
         report: Callable[[str, Mapping[str, object]], None],
+        log: Log,
     ) -> None:
         self._plane = plane
         self._kernel = kernel
         self._memory_file = memory_file
         self._dispatch = dispatch
         self._report = report
+        self._log = log
         self._resolver = Resolver(MARK)
         self._underlays: dict[Place, Underlay] = {}
         self._questions: set[asyncio.Task[None]] = set()
@@ -122,8 +122,9 @@ class Shell:
                 else open_ipv6_underlay(care_of, attachment.interface, MARK)
             )
         except OSError as error:
-            log.warning("no sockets at %s on %s: %s", care_of, attachment.interface, error.strerror)
-            self._dispatch(LinkUnusable(care_of, str(error.strerror)))
+            why = error.strerror or str(error)
+            self._log.warning("no-sockets", f"no sockets at {care_of} on {attachment.interface}: {why}")
+            self._dispatch(LinkUnusable(care_of, why))
             return
         self._underlays[place] = underlay
         self._plane.attach(underlay)
@@ -134,7 +135,7 @@ class Shell:
             return  # its sockets could not be opened: the node has been told
         problem = underlay.send_control(action.remote, action.port, action.packet)
         if problem is not None:
-            log.warning("binding update not sent from %s: %s", action.care_of, problem)
+            self._log.warning("update-not-sent", f"binding update not sent from {action.care_of}: {problem}")
             self._dispatch(LinkUnusable(action.care_of, problem))
 
     def _configure(self, config: KernelConfig) -> None:
@@ -146,7 +147,7 @@ class Shell:
 
     def _kernel_failed(self, error: KernelError) -> None:
         self.kernel_problem = error
-        log.error("%s", error)
+        self._log.error("kernel", str(error))
 
     def _ask(self, query: Query) -> None:
         question = asyncio.get_running_loop().create_task(self._find(query))
@@ -157,7 +158,7 @@ class Shell:
         try:
             home_agents = await self._resolver.find(query)
         except ResolutionError as error:
-            log.warning("home agent discovery: %s", error)
+            self._log.warning("discovery", f"home agent discovery: {error}")
             self._dispatch(HomeAgentsUnknown(str(error)))
         else:
             self._dispatch(HomeAgentsFound(home_agents))
@@ -172,16 +173,16 @@ class Shell:
                 json.dump(state, file)
             os.replace(temporary, self._memory_file)
         except OSError as error:
-            log.warning("cannot write %s: %s", self._memory_file, error.strerror)
+            self._log.warning("memory", f"cannot write {self._memory_file}: {error.strerror}")
 
 
-def load_memory(path: Path) -> Mapping[str, object]:
+def load_memory(path: Path, log: Log) -> Mapping[str, object]:
     """What the last run remembered; empty when there is nothing, or nothing readable."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        log.warning("%s is not readable and is ignored: %s", path, error)
+        log.warning("memory", f"{path} is not readable and is ignored: {error}")
         return {}
     return document if isinstance(document, dict) else {}

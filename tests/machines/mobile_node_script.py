@@ -1,4 +1,4 @@
-"""A mobile node on a timed script, and a home agent that answers as the test says (real octets on both sides)."""
+"""A mobile node on a timed script, and a home agent that answers as the test says, in real octets."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ OFFICE6 = IPv6Address("2001:db8:a::10")
 CAMPUS6 = IPv6Address("2001:db8:c::10")
 MOBILE4 = IPv4Address("198.51.100.10")
 CAFE4 = IPv4Address("192.168.7.10")
+
+NO_FLAGS = AckFlag(0)
 
 CONFIGURATION = """
 [home]
@@ -192,7 +194,7 @@ class Script:
         sequence: int | None = None,
         refresh: int | None = NO_KEEPALIVE,
         force_udp: bool = False,
-        flags: AckFlag = AckFlag(0),
+        flags: AckFlag = NO_FLAGS,
         ipv4: Option | None = None,
         without_ipv4: bool = False,
         options: tuple[Option, ...] = (),

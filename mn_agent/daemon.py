@@ -1,0 +1,191 @@
+"""mn-agent: assembles the mobile node, drives it, and answers `mnctl`.
+
+Performs I/O.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from mn_agent.actions import Action
+from mn_agent.config import Configuration
+from mn_agent.control import Control
+from mn_agent.desired import UNBOUND_MTU
+from mn_agent.events import ControlReceived, Event, NetworkChanged, Stop
+from mn_agent.memory import recall
+from mn_agent.node import MobileNode
+from mn_agent.shell import Shell, load_memory
+from movement.snapshot import Snapshot
+from movement.sources import NetworkWatch
+from runtime.clock import boottime
+from runtime.control import ControlError
+from runtime.control_server import ControlServer
+from runtime.driver import Driver, Fault
+from runtime.log import Log, log_to_stderr
+from runtime.mailbox import Mailbox
+from runtime.service import Notifier, Watchdog
+from runtime.settings import ConfigError
+from runtime.settings_file import read_settings
+from tunnel.kernel import KernelError
+from tunnel.endpoint import Endpoint, Role
+from tunnel.keys import KeyFileError, KeyPair, load_keys
+from tunnel.path import Arrival
+from tunnel.portable import PortablePlane
+from tunnel.routing import STATE_FILE, KernelState, cleanup
+from tunnel.tun import TunDevice
+
+DEFAULT_CONFIGURATION = "/etc/mn-agent/mn-agent.toml"
+MEMORY_FILE = "memory.json"
+CONFIGURATION_INVALID = 7
+LAST_WORDS = 8.0
+"""Seconds that deregistration may take before the daemon ends without it."""
+
+
+class Daemon:
+    """One running mobile node agent."""
+
+    def __init__(self, configuration: Configuration, log: Log) -> None:
+        self._configuration = configuration
+        self._log = log
+        self._runtime = Path(configuration.paths.runtime_directory)
+        self._state = Path(configuration.paths.state_directory)
+        self._notifier = Notifier.from_environment()
+
+    async def run(self) -> None:
+        """Until a signal, or until the user asks for the end."""
+        configuration = self._configuration
+        keys = load_keys(configuration.security.key_file)
+        for directory in (self._runtime, self._state):
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        memory_file = self._state / MEMORY_FILE
+        memory = recall(load_memory(memory_file, self._log), random.getrandbits(16), time.time())
+        node = MobileNode(configuration, keys, memory, random.SystemRandom(), boottime())
+        async with AsyncExitStack() as stack:
+            control = Control(
+                node,
+                lambda event: driver.dispatch(event),
+                lambda: plane.counters(),
+                lambda: shell.kernel_problem,
+                lambda: driver.flight,
+                _protection(keys),
+                version("mn-agent"),
+            )
+            server = ControlServer(
+                Path(configuration.paths.control_socket),
+                control.methods(),
+                daemon="mn-agent",
+                event_schema="mnctl/event/1",
+                on_fault=lambda what, error: self._log.error("control", f"{what}: {error!r}"),
+            )
+            # Only one agent can hold the socket; what a killed one left in the kernel goes after that.
+            await server.start()
+            stack.push_async_callback(server.close)
+            cleanup(self._runtime)
+            device = TunDevice.open(configuration.tunnel.device, UNBOUND_MTU)
+            stack.callback(device.close)
+            kernel = KernelState(self._runtime / STATE_FILE)
+            stack.callback(kernel.close)
+            stack.callback(kernel.clear)
+            mailbox: Mailbox[Event] = Mailbox(lambda event: driver.dispatch(event))
+
+            def on_control(packet: bytes, arrival: Arrival) -> None:
+                mailbox.post(ControlReceived(packet, arrival))
+
+            def report(event: str, fields: Mapping[str, object]) -> None:
+                server.publish(event, **fields)
+                control.reported(event, fields)
+                self._tell(event, fields)
+
+            plane = PortablePlane(device, Endpoint(Role.MOBILE_NODE), on_control, self._plane_failed)
+            stack.callback(plane.close)
+            shell = Shell(plane, kernel, memory_file, lambda event: driver.dispatch(event), report, self._log)
+            stack.callback(shell.close)
+            driver: Driver[Event, Action] = Driver(node, shell.perform, on_fault=self._fault)
+            stack.callback(driver.stop)
+            plane.start()
+            driver.start()
+            await self._serve(driver, shell)
+
+    async def _serve(self, driver: Driver[Event, Action], shell: Shell) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, driver.dispatch, Stop())
+
+        def snapshot_taken(snapshot: Snapshot) -> None:
+            driver.dispatch(NetworkChanged(snapshot))
+
+        watching = loop.create_task(watch.run(snapshot_taken, shell.repair))
+        watchdog = Watchdog(self._notifier)
+        watchdog.start()
+        self._notifier.ready("looking for a network")
+        finished = loop.create_task(shell.finished.wait())
+        try:
+            await asyncio.wait((watching, finished), return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()
+        finally:
+            self._notifier.stopping()
+            watchdog.stop()
+            for task in (watching, finished):
+                task.cancel()
+
+    def _tell(self, event: str, fields: Mapping[str, object]) -> None:
+        if event == "state":
+            reason = f": {fields['reason']}" if fields["reason"] else ""
+            self._notifier.status(f"{fields['state']}{reason}")
+            self._log.info("state", f"{fields['state']}{reason}")
+        elif event == "handover":
+            self._log.info(
+                "handover", f"{fields['from']} -> {fields['to']} {fields['result']}", **dict(fields)
+            )
+
+    def _plane_failed(self, reason: str) -> None:
+        self._log.error("data-plane", reason)
+
+    def _fault(self, fault: Fault) -> None:
+        self._log.error("fault", fault.text)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config", "path", default=DEFAULT_CONFIGURATION, show_default=True, help="Configuration file."
+)
+@click.option("--check", is_flag=True, help="Check configuration and key file, then end.")
+@click.option("--cleanup", "clean", is_flag=True, help="Remove what a killed agent left in the kernel.")
+@click.version_option(package_name="mn-agent")
+def main(path: str, check: bool, clean: bool) -> None:
+    """Keep the home addresses of this host while it moves between networks (Dual-Stack Mobile IPv6)."""
+    try:
+        configuration = read_settings(Path(path), Configuration)
+        if clean:
+            cleanup(Path(configuration.paths.runtime_directory))
+            return
+        if check:
+            load_keys(configuration.security.key_file)
+            click.echo(f"{path}: good")
+            return
+        asyncio.run(Daemon(configuration, log_to_stderr(configuration.log.level)).run())
+    except (ConfigError, KeyFileError) as error:
+        _fail(str(error), CONFIGURATION_INVALID)
+    except (ControlError, KernelError, OSError) as error:
+        _fail(str(error), 1)
+
+
+def _protection(keys: KeyPair) -> str:
+    update = keys.update
+    return f"esp {update.encryption.value} {update.integrity.value}"
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"mn-agent: {message}", err=True)
+    sys.exit(code)
