@@ -332,7 +332,7 @@ def test_every_other_message(
             Authentication(1, 256, b"abcdefghijkl"),
             {"mip6.auth.subtype": "1", "mip6.auth.mobility_spi": "256", "mip6.mobility_opt.len": "17"},
         ),
-        # tshark takes the NTP time for a Unix time, so its date is no oracle; the lengths are, padding included
+        # tshark takes the NTP time for a Unix time, so its date is no oracle; the lengths are, paddings too
         (MessageIdentification(3_900_000_000 << 32), {"mip6.mobility_opt.len": "4,8,2"}),
         (
             Ipv4HomeAddress(IPv4Address(0), 24, prefix_request=True),
