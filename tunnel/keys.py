@@ -96,18 +96,21 @@ def _read_private(path: Path) -> str:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise KeyFileError(path, "no such file", "write one with tunnel.keys.write_keys") from None
+        create = f"python3 -c \"from tunnel.keys import write_keys; write_keys('{path}')\""
+        raise KeyFileError(path, "no such file", f"create it: {create}") from None
     except OSError as error:
         raise KeyFileError(path, f"cannot be read: {error.strerror}", "check owner and mode") from None
-    with open(descriptor, "rb") as file:
+    try:
         # Asked of the open file, so that nobody can swap it between the question and the read.
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise KeyFileError(path, "is not a file", "give the path of a key file")
         if mode & 0o077:
-            why = f"mode {stat.S_IMODE(mode):04o} lets others read the keys"
+            why = f"mode {stat.S_IMODE(mode):04o} lets others at the keys"
             raise KeyFileError(path, why, f"chmod 600 {path}")
-        content = file.read(_MAX_SIZE + 1)
+        content = os.read(descriptor, _MAX_SIZE + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > _MAX_SIZE:
         raise KeyFileError(path, "is too large for a key file", "give the path of a key file")
     try:

@@ -1,0 +1,129 @@
+"""Key files: private, complete, and refused with a sentence that helps and no key in it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tunnel.keys import KeyFileError, generate_keys, load_keys, write_keys
+from tunnel.security import Encryption, Integrity, Opener, ReplayWindow, Sealer
+
+KEY = "0123456789abcdef" * 4
+GOOD = f"""
+[update]
+spi = 0x1001
+integrity = "hmac-sha256-128"
+integrity_key = "{KEY}"
+encryption = "aes-cbc"
+encryption_key = "{KEY}"
+
+[ack]
+spi = 0x1002
+integrity = "hmac-sha1-96"
+integrity_key = "{KEY[:40]}"
+encryption = "null"
+"""
+
+
+def written(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_a_key_file_gives_one_association_a_direction(tmp_path: Path) -> None:
+    pair = load_keys(written(tmp_path / "keys.toml", GOOD))
+    assert (pair.update.spi, pair.update.integrity, pair.update.encryption) == (
+        0x1001,
+        Integrity.HMAC_SHA256_128,
+        Encryption.AES_CBC,
+    )
+    assert (pair.ack.spi, pair.ack.integrity, pair.ack.encryption) == (
+        0x1002,
+        Integrity.HMAC_SHA1_96,
+        Encryption.NULL,
+    )
+    assert pair.update.integrity_key == bytes.fromhex(KEY)
+
+
+def test_generated_keys_are_new_private_and_usable(tmp_path: Path) -> None:
+    write_keys(tmp_path / "a.toml")
+    write_keys(tmp_path / "b.toml")
+    assert (tmp_path / "a.toml").stat().st_mode & 0o777 == 0o600
+    a, b = load_keys(tmp_path / "a.toml"), load_keys(tmp_path / "b.toml")
+    keys = [s.integrity_key for s in (a.update, a.ack, b.update, b.ack)]
+    assert len(set(keys)) == 4
+    sealed = Sealer(a.update).seal(135, b"hello")
+    assert Opener(a.update, ReplayWindow()).open(sealed) == (135, b"hello")
+
+
+def test_generated_keys_follow_the_given_randomness() -> None:
+    assert generate_keys(lambda size: b"\x11" * size) == generate_keys(lambda size: b"\x11" * size)
+    assert 'integrity_key = "' + "11" * 32 in generate_keys(lambda size: b"\x11" * size)
+
+
+def test_an_existing_file_is_never_replaced(tmp_path: Path) -> None:
+    path = written(tmp_path / "keys.toml", GOOD)
+    with pytest.raises(KeyFileError, match="exists already"):
+        write_keys(path)
+    assert path.read_text() == GOOD
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o620, 0o601, 0o777])
+def test_a_file_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: int) -> None:
+    path = written(tmp_path / "keys.toml", GOOD, mode)
+    with pytest.raises(KeyFileError) as caught:
+        load_keys(path)
+    assert f"{mode:04o}" in caught.value.why
+    assert caught.value.fix == f"chmod 600 {path}"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", r"\[update\] is missing"),
+        (GOOD.partition("[ack]")[0], r"\[ack\] is missing"),
+        ("update = 3", r"\[update\] is missing"),
+        (GOOD + "\n[peer]\n", r"unknown section \[peer\]"),
+        (GOOD.replace("spi = 0x1001", "spi = 0x1001\nsip = 3"), r"unknown key 'sip' in \[update\]"),
+        (GOOD.replace("spi = 0x1001", 'spi = "0x1001"'), r"\[update\] spi must be a number"),
+        (GOOD.replace("spi = 0x1001", "spi = true"), r"\[update\] spi must be a number"),
+        (GOOD.replace("spi = 0x1001", "spi = 12"), r"\[update\] spi must be between"),
+        (GOOD.replace("hmac-sha256-128", "md5"), r"\[update\] integrity is missing or unknown"),
+        (GOOD.replace("aes-cbc", "rot13"), r"\[update\] encryption is missing or unknown"),
+        (GOOD.replace(KEY, KEY[:-2]), "32 octets, not 31"),
+        (GOOD.replace(KEY, KEY[:-1] + "g"), "integrity_key is not hexadecimal"),
+        (GOOD.replace(f'"{KEY}"', "42"), "integrity_key is not hexadecimal"),
+        (GOOD.replace("spi = 0x1001", "spi = "), "not TOML"),
+        ("[" * 5000, "not TOML"),
+        ("x = 1\n" * 20000, "too large"),
+    ],
+)
+def test_a_mistake_is_named_without_quoting_a_key(tmp_path: Path, text: str, complaint: str) -> None:
+    path = written(tmp_path / "keys.toml", text)
+    with pytest.raises(KeyFileError, match=complaint) as caught:
+        load_keys(path)
+    assert KEY[:12] not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_one_key_for_both_directions_is_refused(tmp_path: Path) -> None:
+    same = GOOD.replace("hmac-sha1-96", "hmac-sha256-128").replace(f'"{KEY[:40]}"', f'"{KEY}"')
+    with pytest.raises(KeyFileError, match="share a key"):
+        load_keys(written(tmp_path / "keys.toml", same))
+
+
+def test_what_is_no_readable_text_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="no such file"):
+        load_keys(tmp_path / "missing.toml")
+    with pytest.raises(KeyFileError, match="is not a file"):
+        load_keys(tmp_path)
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(KeyFileError, match="is not a file"):
+        load_keys(tmp_path / "pipe")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "binary").chmod(0o600)
+    with pytest.raises(KeyFileError, match="not text"):
+        load_keys(tmp_path / "binary")
