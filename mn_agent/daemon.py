@@ -26,7 +26,6 @@ from mn_agent.memory import recall
 from mn_agent.node import MobileNode
 from mn_agent.shell import Shell, load_memory
 from movement.snapshot import Snapshot
-from movement.sources import NetworkWatch
 from runtime.clock import boottime
 from runtime.control import ControlError
 from runtime.control_server import ControlServer
@@ -36,12 +35,13 @@ from runtime.mailbox import Mailbox
 from runtime.service import Notifier, Watchdog
 from runtime.settings import ConfigError
 from runtime.settings_file import read_settings
-from tunnel.kernel import KernelError
 from tunnel.endpoint import Endpoint, Role
-from tunnel.keys import KeyFileError, KeyPair, load_keys
+from tunnel.kernel import KernelError
+from tunnel.keys import KeyFileError, load_keys
 from tunnel.path import Arrival
 from tunnel.portable import PortablePlane
 from tunnel.routing import STATE_FILE, KernelState, cleanup
+from tunnel.security import KeyPair
 from tunnel.tun import TunDevice
 
 DEFAULT_CONFIGURATION = "/etc/mn-agent/mn-agent.toml"

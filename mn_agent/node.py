@@ -65,10 +65,9 @@ from movement.policy import Attachment, Policy
 from movement.snapshot import Snapshot
 from runtime.node import Deadline, earliest
 from tunnel.envelope import ControlPacket, open_control, seal_control
-from tunnel.keys import KeyPair
 from tunnel.path import Drop, TunnelPath
 from tunnel.replay import ReplayWindow
-from tunnel.security import Opener, Sealer
+from tunnel.security import KeyPair, Opener, Sealer, SequenceExhausted
 from wire.mobility import BindingAck, BindingError, BindingRefreshRequest, status_text
 
 OLD_PATH_GRACE = 2.0
@@ -276,7 +275,10 @@ class MobileNode:
         match effect:
             case SendUpdate(target=target, packet=packet):
                 self.journal.update_sent(target, now)
-                sealed = seal_control(packet, self._sealer, self.configuration.profile)
+                try:
+                    sealed = seal_control(packet, self._sealer, self.configuration.profile)
+                except SequenceExhausted as error:
+                    return self._refuse(str(error))
                 send = SendControl(target.care_of, target.outer_destination, target.home_agent.port, sealed)
                 sequence = self.registration.next_sequence - 1 & 0xFFFF
                 return [send, Report("bu", {"seq": sequence, "to": label(target), "bytes": len(sealed)})]

@@ -65,7 +65,7 @@ class Shell:
         self.kernel_problem: KernelError | None = None
 
     def perform(self, action: Action) -> None:
-        """Do one action. Failures become events or are kept for `mnctl status`; nothing is raised for them."""
+        """Do one action. Failures become events, or are kept for `mnctl status`."""
         match action:
             case KeepUnderlays(attachments=attachments):
                 self._keep(attachments)

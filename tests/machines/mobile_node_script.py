@@ -15,10 +15,9 @@ from mn_agent.node import MobileNode
 from movement.snapshot import DefaultRouter, Link, LinkAddress, Snapshot
 from tunnel.envelope import ControlPacket, OpenedControl, open_control, seal_control
 from tunnel.forwarding import Route
-from tunnel.keys import KeyPair
 from tunnel.path import Arrival, TunnelPath
 from tunnel.replay import ReplayWindow
-from tunnel.security import Encryption, Integrity, Opener, Sealer, SecurityAssociation
+from tunnel.security import Encryption, Integrity, KeyPair, Opener, Sealer, SecurityAssociation
 from wire.mobility import AckFlag, BindingAck, BindingUpdate
 from wire.options import NO_KEEPALIVE, Ipv4AddressAck, Ipv4HomeAddress, NatDetection, Option, first
 
