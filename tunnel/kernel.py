@@ -51,6 +51,16 @@ _PRIVATE = tuple(
 )
 
 
+class KernelError(Exception):
+    """The kernel does not do what we want: what was tried, why it failed, what a person can do."""
+
+    def __init__(self, what: str, why: str, fix: str) -> None:
+        super().__init__(f"cannot {what}: {why} ({fix})")
+        self.what = what
+        self.why = why
+        self.fix = fix
+
+
 class RoutingMode(Enum):
     """How much of the host's traffic goes home."""
 

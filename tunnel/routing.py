@@ -1,0 +1,205 @@
+"""Makes the kernel equal to a desired state, and puts everything back afterwards.
+
+Performs I/O (rtnetlink, nft, /proc/sys). RFC 6275 section 10.4.1, RFC 7359.
+
+Ours is what carries our protocol number in our tables and at our priorities, the nft table of our name,
+and every address on the TUN device. Nothing else is touched. Every `apply` compares with what the kernel
+really has, which costs less than a millisecond, so that no event that was missed can do harm.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from tunnel import rtmessages
+from tunnel.journal import Journal
+from tunnel.kernel import Guard, KernelConfig, KernelError, KernelRoute, Owner, ProxyNeighbour
+from tunnel.rtmessages import Change, Device
+from tunnel.rtnetlink import Rtnetlink, interface_index
+
+STATE_FILE = "kernel.json"
+_NFT_TIMEOUT = 10.0
+
+
+class KernelState:
+    """The kernel configuration of one role in this network namespace.
+
+    `path` is a small file, best on a tmpfs, that outlives this process. Calls block for about a
+    millisecond, and for several when the guard changes (nft runs). They raise KernelError after doing
+    all that could be done.
+    """
+
+    __slots__ = ("_config", "_guard", "_guard_listing", "_journal", "_netlink", "_owner")
+
+    def __init__(self, path: Path, owner: Owner = Owner.MOBILE_NODE) -> None:
+        self._owner = owner
+        self._netlink = Rtnetlink()
+        self._journal = Journal(path, self._netlink.namespace)
+        self._config: KernelConfig | None = None
+        self._guard: Guard | None = None
+        self._guard_listing = ""
+
+    @property
+    def port(self) -> int:
+        """The netlink port id in notifications about changes that we made ourselves."""
+        return self._netlink.port
+
+    def apply(self, config: KernelConfig) -> int:
+        """Make the kernel equal to `config`; how many objects had to change.
+
+        The guard comes first, so that no home address is ever there without it; rules come last, so
+        that nothing is led to a route that is not there yet.
+        """
+        self._config = config
+        changed = self._apply_guard(config.guard)
+        problem: KernelError | None = None
+        device = self._netlink.device(config.device)
+        try:
+            if device is not None:
+                self._journal.remember_device(config.device, device)
+            changed += self._journal.apply(config.sysctls)
+        except KernelError as error:
+            problem = error
+        changed += self._netlink.execute(self._differences(config, device))
+        if device is None:
+            raise KernelError(
+                f"use the device {config.device}", "there is no such device", "it must be created again"
+            )
+        if problem is not None:
+            raise problem
+        return changed
+
+    def repair(self) -> int:
+        """Apply the last configuration again, the guard included; how many objects had been changed."""
+        if self._config is None:
+            return 0
+        if self._guard is not None and _listed(self._guard.table) != self._guard_listing:
+            self._guard = None
+        return self.apply(self._config)
+
+    def clear(self) -> None:
+        """Remove everything of ours and restore what we changed. Needs nothing but the state file."""
+        self._config = None
+        with ExitStack() as steps:  # run in reverse, each whatever happens to the others
+            steps.callback(self._remove_guard)
+            steps.callback(self._journal.restore)
+            name, before = self._journal.device_name, self._journal.device
+            device = self._netlink.device(name) if name else None
+            self._netlink.execute(self._differences(KernelConfig(name, mtu=0), device))
+            if device is not None and before is not None and device.index == before.index:
+                self._netlink.execute([rtmessages.set_device(before)])
+
+    def close(self) -> None:
+        """Leave the kernel as it is."""
+        self._netlink.close()
+
+    def _differences(self, config: KernelConfig, device: Device | None) -> Iterator[Change]:
+        """What to change, in an order in which traffic is never led past the tunnel."""
+        rules, routes = self._netlink.rules(self._owner), self._netlink.routes(self._owner)
+        proxies = self._netlink.proxies() if self._owner is Owner.HOME_AGENT else frozenset()
+        addresses = self._netlink.addresses(device.index) if device is not None else frozenset()
+        wanted_addresses = frozenset((address, int(address.max_prefixlen)) for address in config.addresses)
+        missing_routes = [route for route in config.routes if route not in routes]
+        stale_routes = routes.difference(config.routes)
+        replaced = {_slot(route) for route in missing_routes if route.destination.version == 6}
+        in_the_way = frozenset(route for route in stale_routes if _slot(route) in replaced)
+
+        if device is not None:
+            target = Device(device.index, config.mtu or device.mtu, up=device.up or bool(config.mtu))
+            if target != device:
+                yield rtmessages.set_device(target)
+            for address, prefix in sorted(wanted_addresses - addresses, key=str):
+                yield rtmessages.add_address(address, prefix, device.index)
+        yield from _each(rtmessages.delete_route, in_the_way)
+        yield from _each(rtmessages.add_route, missing_routes)
+        yield from _each_proxy(rtmessages.add_proxy, (p for p in config.proxies if p not in proxies))
+        for rule in config.rules:
+            if rule not in rules:
+                yield rtmessages.add_rule(rule)
+        for rule in sorted(rules.difference(config.rules), key=lambda rule: -rule.priority):
+            yield rtmessages.delete_rule(rule)
+        yield from _each_proxy(rtmessages.delete_proxy, proxies.difference(config.proxies))
+        yield from _each(rtmessages.delete_route, stale_routes - in_the_way)
+        if device is not None:
+            for address, prefix in sorted(addresses - wanted_addresses, key=str):
+                yield rtmessages.delete_address(address, prefix, device.index)
+
+    def _apply_guard(self, guard: Guard | None) -> int:
+        """Replace the nft table in one transaction, if its text is new."""
+        if guard == self._guard:
+            return 0
+        if guard is None:
+            return self._remove_guard()
+        _nft(f"table inet {guard.table}\ndelete table inet {guard.table}\n{guard.text}", "install the guard")
+        self._guard, self._guard_listing = guard, _listed(guard.table)
+        return 1
+
+    def _remove_guard(self) -> int:
+        """A host without nft has no table of ours."""
+        self._guard, self._guard_listing = None, ""
+        if shutil.which("nft") is None:
+            return 0
+        name = self._owner.value
+        _nft(f"table inet {name}\ndelete table inet {name}\n", "remove the guard")
+        return 1
+
+
+def cleanup(state_dir: Path, owner: Owner = Owner.MOBILE_NODE) -> None:
+    """Undo what a process left behind that was killed. Harmless when there is nothing."""
+    state = KernelState(state_dir / STATE_FILE, owner)
+    try:
+        state.clear()
+    finally:
+        state.close()
+
+
+def _slot(route: KernelRoute) -> tuple[object, ...]:
+    """IPv6 has one route for these, whatever its source address: the old one leaves before the new one."""
+    return route.destination, route.table, route.metric, route.device
+
+
+def _each(
+    make: Callable[[KernelRoute, int | None], Change], routes: Iterable[KernelRoute]
+) -> Iterator[Change]:
+    """A route over a link that vanished is left out: the event of its return brings a new configuration."""
+    for route in routes:
+        index = None if route.device is None else interface_index(route.device)
+        if index is not None or route.device is None:
+            yield make(route, index)
+
+
+def _each_proxy(
+    make: Callable[[ProxyNeighbour, int], Change], proxies: Iterable[ProxyNeighbour]
+) -> Iterator[Change]:
+    for proxy in proxies:
+        index = interface_index(proxy.device)
+        if index is not None:
+            yield make(proxy, index)
+
+
+def _listed(table: str) -> str:
+    """The table as nft shows it, without counters; empty if it does not exist."""
+    done = _run(["nft", "--stateless", "list", "table", "inet", table], "")
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _nft(text: str, what: str) -> None:
+    done = _run(["nft", "-f", "-"], text)
+    if done.returncode:
+        why = next(iter(done.stderr.strip().splitlines()), f"nft exits with {done.returncode}")
+        raise KernelError(what, why, "the kernel needs nf_tables with fib and exthdr; run as root")
+
+
+def _run(command: list[str], text: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=_NFT_TIMEOUT, check=False
+        )
+    except FileNotFoundError:
+        raise KernelError("run nft", "it is not installed", "apt-get install nftables") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelError("run nft", str(error), "see dmesg") from None

@@ -1,0 +1,173 @@
+"""One rtnetlink socket: what is ours in the kernel read as sets, and changed in batches.
+
+Performs I/O. RFC 3549.
+
+The socket is our own rather than pyroute2's, whose synchronous one refuses to work in a thread that runs
+an event loop. Here the send of a batch returns when the kernel has done all of it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from errno import EACCES, EAFNOSUPPORT, ENOENT, EOPNOTSUPP, EPERM
+from itertools import islice
+
+from tunnel import rtmessages
+from tunnel.kernel import Address, KernelError, KernelRoute, Owner, ProxyNeighbour, Rule
+from tunnel.rtmessages import DONE, ERROR, Change, Device
+
+_SOL_NETLINK, _CAP_ACK, _STRICT_CHECK = 270, 10, 12
+_SO_NETNS_COOKIE = 71
+_BATCH = 64
+"""Messages in one send: their acknowledgements fit into a socket's default receive buffer."""
+_TIMEOUT = 2.0
+_NOTHING_THERE = frozenset({ENOENT, EAFNOSUPPORT, EOPNOTSUPP})
+
+
+class Rtnetlink:
+    """A socket in the network namespace of the thread that makes it."""
+
+    __slots__ = ("_sequence", "_socket")
+
+    def __init__(self) -> None:
+        self._sequence = 0
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+            self._socket.bind((0, 0))
+            self._socket.settimeout(_TIMEOUT)
+            self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
+            self._socket.setsockopt(_SOL_NETLINK, _STRICT_CHECK, 1)
+        except OSError as error:
+            raise explained("open an rtnetlink socket", error.errno) from None
+
+    def close(self) -> None:
+        self._socket.close()
+
+    @property
+    def port(self) -> int:
+        """The port id that notifications about our own changes carry."""
+        port: int = self._socket.getsockname()[0]
+        return port
+
+    @property
+    def namespace(self) -> int:
+        """A number no other network namespace has or had since the host started; 0 before Linux 5.14."""
+        try:
+            return int.from_bytes(self._socket.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
+        except OSError:
+            return 0
+
+    def rules(self, owner: Owner) -> frozenset[Rule]:
+        """The policy rules with our protocol number at the owner's priorities."""
+        found = (rtmessages.our_rule(m) for query in rtmessages.list_rules() for m in self._ask(query))
+        return frozenset(rule for rule in found if rule is not None and rule.priority in owner.priorities)
+
+    def routes(self, owner: Owner) -> frozenset[KernelRoute]:
+        """The routes with our protocol number in the owner's tables."""
+        found = (
+            rtmessages.our_route(m, _name) for query in rtmessages.list_routes() for m in self._ask(query)
+        )
+        return frozenset(route for route in found if route is not None and route.table in owner.tables)
+
+    def proxies(self) -> frozenset[ProxyNeighbour]:
+        """The proxied neighbours with our protocol number."""
+        found = (rtmessages.our_proxy(m, _name) for m in self._ask(rtmessages.list_proxies()))
+        return frozenset(proxy for proxy in found if proxy is not None)
+
+    def addresses(self, index: int) -> frozenset[tuple[Address, int]]:
+        """Address and prefix length of everything on the device with this index."""
+        found = (rtmessages.device_address(m, index) for m in self._ask(rtmessages.list_addresses(index)))
+        return frozenset(address for address in found if address is not None)
+
+    def device(self, name: str) -> Device | None:
+        """The device of this name, if there is one."""
+        index = interface_index(name)
+        if index is None:
+            return None
+        self._sequence += 1
+        try:
+            self._socket.send(rtmessages.numbered([rtmessages.get_device(index)], self._sequence))
+            for kind, _, data in rtmessages.split(self._socket.recv(65536)):
+                return None if kind == ERROR else rtmessages.device_state(data)
+        except OSError as error:
+            raise explained(f"read the state of {name}", error.errno) from None
+        return None
+
+    def execute(self, changes: Iterable[Change]) -> int:
+        """Make all changes, in order, and return how many there were. An error does not stop the others.
+
+        Raises KernelError for the first that failed.
+        """
+        rest = iter(changes)
+        failed: tuple[Change, int] | None = None
+        count = 0
+        while batch := list(islice(rest, _BATCH)):
+            for change, number in zip(batch, self._transact(batch), strict=True):
+                if number and number not in change.fine and failed is None:
+                    failed = change, number
+            count += len(batch)
+        if failed is not None:
+            raise explained(failed[0].what, failed[1])
+        return count
+
+    def _transact(self, batch: Sequence[Change]) -> list[int]:
+        """Send all messages at once; the error number of each, 0 for success."""
+        first = self._sequence + 1
+        self._sequence += len(batch)
+        results: dict[int, int] = {}
+        try:
+            self._socket.send(rtmessages.numbered([change.message for change in batch], first))
+            while len(results) < len(batch):
+                for kind, sequence, data in rtmessages.split(self._socket.recv(65536)):
+                    if kind == ERROR and sequence >= first:
+                        results[sequence] = rtmessages.error_number(data)
+        except OSError as error:
+            raise explained("change the kernel's configuration", error.errno) from None
+        return [results[number] for number in range(first, first + len(batch))]
+
+    def _ask(self, query: bytes) -> Iterator[bytes]:
+        """The messages that answer a dump request; none for a table or family that does not exist."""
+        self._sequence += 1
+        answer: list[bytes] = []
+        try:
+            self._socket.send(rtmessages.numbered([query], self._sequence))
+            while True:
+                for kind, sequence, data in rtmessages.split(self._socket.recv(65536)):
+                    if sequence != self._sequence:
+                        continue
+                    if kind not in (ERROR, DONE):
+                        answer.append(data)
+                    elif (number := rtmessages.error_number(data)) and number not in _NOTHING_THERE:
+                        raise OSError(number, os.strerror(number))
+                    else:
+                        return iter(answer)
+        except OSError as error:
+            raise explained("read the kernel's configuration", error.errno) from None
+
+
+def interface_index(name: str) -> int | None:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None
+
+
+def explained(what: str, number: int | None) -> KernelError:
+    """A KernelError for an errno, with what a person can do about it."""
+    fix = {
+        EPERM: "run as root, or with CAP_NET_ADMIN",
+        EACCES: "run as root, or with CAP_NET_ADMIN; net.ipv6.conf.*.disable_ipv6 must be 0",
+        EAFNOSUPPORT: "this kernel runs without IPv6 (ipv6.disable=1?), which mobility needs",
+        EOPNOTSUPP: "the kernel needs CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES",
+    }.get(number or 0, "compare `ip -d route show table all`, `ip rule` and dmesg")
+    return KernelError(what, os.strerror(number) if number else "the kernel does not answer", fix)
+
+
+def _name(index: int) -> str:
+    """The name of an interface; one that vanished since the dump keeps its number."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"#{index}"
