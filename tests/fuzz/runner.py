@@ -10,7 +10,7 @@ from random import Random
 
 from tests.fuzz.mutation import mutate
 
-SLOW_NS = 300_000
+SLOW_NS = 50_000
 """Inputs that take longer are timed again, since on a shared machine most of them were merely interrupted."""
 
 LIMIT = 0.001

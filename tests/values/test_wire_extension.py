@@ -97,6 +97,16 @@ def test_a_home_address_that_cannot_be_one_is_refused_in_silence(address: str) -
 
 
 @pytest.mark.parametrize(
+    "address", ["2001:db8::", "2001:db8::1", "::2", "fdff::1", "fec0::1", "2001:db8::fe80"]
+)
+def test_any_routable_unicast_address_can_be_a_home_address(address: str) -> None:
+    home = IPv6Address(address)
+
+    assert parse_extensions(60, home_address_option(135, home)).home_address == home
+    assert parse_extensions(43, routing_header(135, home)).routing_home_address == home
+
+
+@pytest.mark.parametrize(
     ("header", "pointer"),
     [
         ("87020001 00000000", 2),  # another type with segments left

@@ -85,6 +85,8 @@ def test_fragments_and_options_of_ipv4_are_seen() -> None:
     assert decoded == header
     assert decoded.is_fragment
     assert decoded.header_length == 24
+    assert IPv4Header(A4, B4, 41, 60, more_fragments=True).is_fragment
+    assert IPv4Header(A4, B4, 41, 60, fragment_offset=1).is_fragment
     assert not IPv4Header(A4, B4, 41, 60).is_fragment
     with pytest.raises(ValueError, match="words"):
         IPv4Header(A4, B4, 41, 60, options=b"123").encode()
@@ -193,6 +195,8 @@ def test_an_esp_trailer_fills_the_block_and_comes_off_again(length: int, block: 
 
 def test_esp_padding_counts_from_one() -> None:
     assert append_trailer(b"abc", 59, 8) == b"abc\x01\x02\x03\x03\x3b"
+    assert append_trailer(b"abc", 59) == b"abc\x01\x02\x03\x03\x3b"
+    assert append_trailer(b"ab", 59) == b"ab\0\x3b"
 
 
 def test_a_damaged_esp_trailer_is_refused() -> None:

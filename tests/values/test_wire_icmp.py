@@ -95,6 +95,14 @@ def test_home_agents_are_asked_at_the_anycast_address_of_their_prefix() -> None:
     )
 
 
+@pytest.mark.parametrize("length", [0, 128])
+def test_a_prefix_may_have_any_length_of_an_address(length: int) -> None:
+    prefix = PrefixInformation(ROUTER6, length, False, False, False, 0xFFFFFFFF, 0)
+    message = MobilePrefixAdvertisement(7, False, False, (prefix,))
+
+    assert decode_icmp6(encode_icmp6(message, A6, B6), A6, B6) == message
+
+
 def test_unknown_neighbour_discovery_options_of_an_advertisement_are_ignored() -> None:
     plain = encode_icmp6(MobilePrefixAdvertisement(7, False, False, (PREFIX,)), A6, B6)
     padded = encode_icmp6(UnknownIcmp(147, 0, plain[4:8] + b"\x05\x01" + bytes(6) + plain[8:]), A6, B6)

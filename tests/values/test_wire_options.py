@@ -159,6 +159,7 @@ def test_the_prefix_length_of_a_failure_is_sent_zero_and_ignored() -> None:
     assert decode("1e06 8260 c6336464 01020000") == (Ipv4AddressAck(130, ADDRESS4, 0),)
     assert not failure.accepted
     assert Ipv4AddressAck(127, ADDRESS4).accepted
+    assert not Ipv4AddressAck(128, ADDRESS4).accepted
 
 
 @pytest.mark.requirement("R080")
@@ -189,17 +190,25 @@ def test_host_bits_of_a_mobile_network_prefix_are_masked() -> None:
     )
 
 
-def test_an_authentication_option_ends_its_message_without_padding() -> None:
+@pytest.mark.parametrize("identifier", range(9))
+def test_an_authentication_option_ends_its_message_without_padding(identifier: int) -> None:
     """RFC 4285 wants it last, so its end decides where it starts: 5 modulo 8 with 12 octets of data."""
-    octets = encode(
-        MobileNodeIdentifier(1, b"mn@example.net"),
-        MessageIdentification(9),
-        Authentication(1, 256, bytes(12)),
+    octets = bytes.fromhex(
+        encode(MobileNodeIdentifier(1, b"\xaa" * identifier), Authentication(1, 256, b"\xbb" * 12))
     )
 
-    assert octets.endswith("0911 01 00000100".replace(" ", "") + "00" * 12)
-    assert (len(octets) // 2 + UPDATE_OPTIONS) % 8 == 0
-    assert (UPDATE_OPTIONS + len(octets) // 2 - 19) % 8 == 5
+    assert octets.endswith(b"\x09\x11\x01\0\0\x01\0" + b"\xbb" * 12)
+    assert (UPDATE_OPTIONS + len(octets)) % 8 == 0
+    assert (UPDATE_OPTIONS + len(octets) - 19) % 8 == 5
+
+
+def test_an_authentication_option_that_cannot_end_its_message_still_starts_where_it_must() -> None:
+    in_the_middle = encode(Authentication(1, 256, bytes(12)), Authentication(2, 256, bytes(12)))
+    of_odd_length = encode(MobileNodeIdentifier(1, b"\xaa" * 2), Authentication(1, 256, b"\xbb" * 13))
+
+    assert in_the_middle.startswith("000911")  # octet 13
+    assert of_odd_length.startswith("080301aaaa0912")  # octet 17
+    assert of_odd_length.endswith("bb" * 13 + "010100")
 
 
 def test_binding_authorization_data_is_the_last_option_or_an_error() -> None:
