@@ -71,7 +71,7 @@ class RunningLab:
         deadline = time.monotonic() + _READY_WITHIN
         while not ready.exists():
             if program.poll() is not None or time.monotonic() > deadline:
-                raise LabError(f"{service.name} on {host} does not start:\n{_tail(log)}")
+                raise LabError(f"{service.name} on {host} does not start:\n{tail(log)}")
             time.sleep(0.01)
 
     def declared_service(self, host: str, name: str) -> Service:
@@ -155,5 +155,6 @@ def _side_by_side(work: Callable[[Machine], None], machines: Iterable[Machine]) 
         list(pool.map(work, machines))
 
 
-def _tail(log: Path) -> str:
+def tail(log: Path) -> str:
+    """The last lines of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-15:])

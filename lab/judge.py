@@ -1,0 +1,286 @@
+"""The judge: what was seen and received, move by move -> phases, outages, losses and the verdict.
+
+Pure. It knows captures, the witness's lines and the receivers' journals; it never hears the agent. All
+instants are nanoseconds of CLOCK_BOOTTIME.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lab.evidence import SLOT_NS, Kind, Seen, Sighting
+from lab.scenario import Expectation
+from lab.witness import Witnessed, first_usable
+
+IN_FLIGHT_NS = 50_000_000
+"""Packets sent this long before a move can still be lost by it."""
+_AT_REST_NS = 500_000_000
+"""How far from the end of a move one looks to see how packets travel now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One step of a scenario, from its first touch of a cable until the next step."""
+
+    index: int
+    text: str
+    started_ns: int
+    until_ns: int
+    cut: str | None
+    """The interface whose cable was pulled, so that nothing of its past counts."""
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+    """Which interface is plugged in which network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One direction of one stream: what arrived (instant, sequence number) and what was sent, if told."""
+
+    interval_ns: int
+    received: Sequence[tuple[int, int]]
+    sent: Sequence[tuple[int, int]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that the judge is shown."""
+
+    witnessed: Sequence[Witnessed]
+    seen: Mapping[str, Seen]
+    """By interface of the mobile node."""
+    at_home_agent: Seen
+    streams: Mapping[str, Stream]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """How one session ended."""
+
+    name: str
+    survived: bool
+    octets: int
+    whole: bool | None
+    """Whether the checksums agree; None where there is nothing to sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The longest time in which a stream delivered nothing although it could have, and the whole gap."""
+
+    outage_ns: int
+    gap_ns: int
+    begin_ns: int
+    end_ns: int
+    """The outage on the clock, for the picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """One move as it was seen from outside. Instants are None for what was not seen."""
+
+    window: Window
+    origin: str
+    target: str
+    interface: str
+    family_from: str
+    family_to: str
+    nat: bool
+    encapsulation: str
+    link_ns: int | None
+    usable_ns: int | None
+    update_ns: int | None
+    ack_ns: int | None
+    first_packet_ns: int | None
+    silences: Mapping[str, Silence]
+    lost: Mapping[str, int]
+    updates: int
+    """Binding Updates until the acknowledgement."""
+
+    @property
+    def registered(self) -> bool:
+        return self.ack_ns is not None
+
+    @property
+    def worst(self) -> tuple[str, int]:
+        """The stream with the longest outage, and that outage."""
+        name = max(self.silences, key=lambda stream: self.silences[stream].outage_ns, default="")
+        return name, self.silences[name].outage_ns if name else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Pass only without reasons against it."""
+
+    reasons: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def passed(self) -> bool:
+        return not self.reasons
+
+
+def judge_window(window: Window, evidence: Evidence) -> Handover | None:
+    """What happened in one window; None when the mobile node stayed where it was, and rightly so."""
+    old = _last_acknowledged(evidence, window.started_ns)
+    interface, ack = _first_acknowledged(window, evidence)
+    may_stay = old is not None and old[0] != window.cut
+    if may_stay and (interface is None or (old is not None and interface == old[0])):
+        return None
+    if interface is None:
+        interface = _expected_interface(window)
+    usable = first_usable(evidence.witnessed, interface, window.started_ns, window.until_ns, window.cut)
+    cut = interface == window.cut
+    since = usable.link_ns if cut and usable.link_ns is not None else window.started_ns
+    seen = evidence.seen.get(interface, Seen())
+    updates = _between(seen, since, window.until_ns, Kind.UPDATE)
+    silences = {
+        name: _silence(stream, window, usable.usable_ns) for name, stream in evidence.streams.items()
+    }
+    origin_interface = old[0] if old is not None else window.cut or interface
+    rest = _at_rest(seen, window)
+    return Handover(
+        window=window,
+        origin=window.before.get(origin_interface, "nowhere"),
+        target=window.after.get(interface, "nowhere"),
+        interface=interface,
+        family_from=old[1] if old is not None else "none",
+        family_to=rest[0],
+        nat=_translated(evidence, interface, window),
+        encapsulation=rest[1],
+        link_ns=usable.link_ns if cut else window.started_ns,
+        usable_ns=usable.usable_ns,
+        update_ns=updates[0].at_ns if updates else None,
+        ack_ns=ack.at_ns if ack is not None else None,
+        first_packet_ns=_first_packet(evidence, window, ack),
+        silences=silences,
+        lost={name: n for name, s in evidence.streams.items() if (n := _lost(s, window)) is not None},
+        updates=sum(1 for update in updates if ack is None or update.at_ns <= ack.at_ns),
+    )
+
+
+def verdict(handovers: Sequence[Handover], sessions: Sequence[Session], expected: Expectation) -> Verdict:
+    """Whether everything that the scenario expects came true, and what did not."""
+    reasons = [f"{_label(h)}: no Binding Acknowledgement was seen" for h in handovers if not h.registered]
+    if expected.handovers is not None and len(handovers) != expected.handovers:
+        reasons.append(f"{len(handovers)} handovers instead of {expected.handovers}")
+    for handover in handovers:
+        if expected.outage_ms is not None:
+            reasons += [
+                f"{_label(handover)}: {name} was silent for {silence.outage_ns / 1e6:.0f} ms"
+                f" (allowed {expected.outage_ms:.0f})"
+                for name, silence in handover.silences.items()
+                if silence.outage_ns > expected.outage_ms * 1e6
+            ]
+        if expected.lost_packets is not None:
+            reasons += [
+                f"{_label(handover)}: {name} lost {lost} packets (allowed {expected.lost_packets})"
+                for name, lost in handover.lost.items()
+                if lost > expected.lost_packets
+            ]
+    if expected.sessions:
+        reasons += [f"session {s.name} did not survive" for s in sessions if not s.survived]
+        reasons += [f"session {s.name}: the checksums differ" for s in sessions if s.whole is False]
+    return Verdict(tuple(reasons))
+
+
+def _label(handover: Handover) -> str:
+    return f"move {handover.window.index} ({handover.origin} to {handover.target})"
+
+
+def _silence(stream: Stream, window: Window, usable_ns: int | None) -> Silence:
+    """How late the next packet was: later than it was due, and later than it had a way to come."""
+    possible = window.started_ns if usable_ns is None else usable_ns
+    instants = [at for at, _ in stream.received]
+    first = bisect_left(instants, window.started_ns)
+    previous = instants[first - 1] if first else window.started_ns
+    worst = Silence(0, 0, window.started_ns, window.started_ns)
+    longest = 0
+    for at in (*instants[first : bisect_left(instants, window.until_ns)], window.until_ns):
+        begin = max(previous + stream.interval_ns, possible)
+        longest = max(longest, at - previous)
+        ended = at == window.until_ns
+        # At the end of the window nothing is missing yet if the stream is merely between two packets.
+        if at - begin > worst.outage_ns and not (ended and at - previous < 3 * stream.interval_ns):
+            worst = Silence(at - begin, 0, begin, at)
+        previous = at
+    return Silence(worst.outage_ns, longest, worst.begin_ns, worst.end_ns)
+
+
+def _lost(stream: Stream, window: Window) -> int | None:
+    """Packets sent in this window that never arrived; None for streams that cannot lose any."""
+    if stream.sent is None:
+        return None
+    arrived = {sequence for _, sequence in stream.received}
+    begin, end = window.started_ns - IN_FLIGHT_NS, window.until_ns - IN_FLIGHT_NS
+    return sum(1 for at, sequence in stream.sent if begin <= at < end and sequence not in arrived)
+
+
+def _first_packet(evidence: Evidence, window: Window, ack: Sighting | None) -> int | None:
+    """The first packet of any stream that arrived after the acknowledgement."""
+    if ack is None:
+        return None
+    firsts = []
+    for stream in evidence.streams.values():
+        instants = [at for at, _ in stream.received]
+        index = bisect_left(instants, ack.at_ns)
+        if index < len(instants) and instants[index] < window.until_ns:
+            firsts.append(instants[index])
+    return min(firsts, default=None)
+
+
+def _last_acknowledged(evidence: Evidence, before_ns: int) -> tuple[str, str] | None:
+    """Where the mobile node was registered: interface and outer family of the last acknowledgement."""
+    last: tuple[int, str, str] | None = None
+    for interface, seen in evidence.seen.items():
+        for ack in _between(seen, 0, before_ns, Kind.ACK):
+            if last is None or ack.at_ns > last[0]:
+                last = (ack.at_ns, interface, _family(ack))
+    return None if last is None else last[1:]
+
+
+def _first_acknowledged(window: Window, evidence: Evidence) -> tuple[str | None, Sighting | None]:
+    """The first acknowledgement that answers an update of this window, and on which interface."""
+    best: tuple[str | None, Sighting | None] = (None, None)
+    for interface, seen in evidence.seen.items():
+        updates = _between(seen, window.started_ns, window.until_ns, Kind.UPDATE)
+        if not updates:
+            continue
+        for ack in _between(seen, updates[0].at_ns, window.until_ns, Kind.ACK)[:1]:
+            if best[1] is None or ack.at_ns < best[1].at_ns:
+                best = (interface, ack)
+    return best
+
+
+def _expected_interface(window: Window) -> str:
+    if window.cut is not None and window.cut in window.after:
+        return window.cut
+    return next(iter(window.after), window.cut or "")
+
+
+def _at_rest(seen: Seen, window: Window) -> tuple[str, str]:
+    """How packets travel once the move is over: outer family and encapsulation of most of the payload."""
+    late = max(window.started_ns, window.until_ns - _AT_REST_NS) // SLOT_NS
+    payload: Counter[tuple[str, str]] = Counter()
+    for (slot, version, encapsulation), packets in seen.payload.items():
+        if late <= slot <= window.until_ns // SLOT_NS:
+            payload[f"ipv{version}", encapsulation.value] += packets
+    return payload.most_common(1)[0][0] if payload else ("none", "none")
+
+
+def _translated(evidence: Evidence, interface: str, window: Window) -> bool:
+    """Whether the home agent saw the updates of this move come from another address than they left from."""
+    sent = _between(evidence.seen.get(interface, Seen()), window.started_ns, window.until_ns, Kind.UPDATE)
+    arrived = _between(evidence.at_home_agent, window.started_ns, window.until_ns, Kind.UPDATE)
+    own = {update.care_of for update in sent}
+    return bool(sent) and any(update.care_of not in own for update in arrived)
+
+
+def _between(seen: Seen, begin_ns: int, end_ns: int, kind: Kind) -> list[Sighting]:
+    return [one for one in seen.signals if one.kind is kind and begin_ns <= one.at_ns < end_ns]
+
+
+def _family(sighting: Sighting) -> str:
+    return f"ipv{sighting.care_of.version}"

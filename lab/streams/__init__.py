@@ -1,0 +1,1 @@
+"""Programs that talk across a move; each logs what it received and when."""

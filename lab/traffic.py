@@ -1,0 +1,111 @@
+"""The traffic of a scenario: starts the stream programs on both ends and reads what they wrote.
+
+Performs I/O.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.flows import Conversation, End, Program, conversations
+from lab.judge import Session, Stream
+from lab.running import LOGS, RunningLab
+from lab.scenario import Stream as StreamDeclaration
+from lab.streams.journal import RECORD
+
+_END_WITHIN = 20.0
+_ALIVE_NS = 500_000_000
+"""A stream that delivers nothing in its last half second did not survive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """All streams of one scenario, running."""
+
+    conversations: tuple[Conversation, ...]
+    programs: Sequence[tuple[Program, subprocess.Popen[bytes]]]
+
+    @staticmethod
+    def start(lab: RunningLab, declared: Sequence[StreamDeclaration], directory: Path) -> Traffic:
+        """Start every declared stream in each of its families."""
+        directory.mkdir(parents=True, exist_ok=True)
+        homes, there = lab.topology.roles.home_addresses, lab.topology.correspondent.addresses
+        planned = tuple(conversations(declared, homes, there, directory))
+        programs = [program for conversation in planned for program in conversation.programs]
+        return Traffic(planned, [(program, _spawn(lab, program)) for program in programs])
+
+    def streams(self) -> Mapping[str, Stream]:
+        """What the journals say by now."""
+        return {
+            flow.name: Stream(
+                int(flow.interval_ms * 1e6),
+                [(at, sequence) for at, _, sequence in _read(flow.received)],
+                None if flow.sent is None else [(at, sequence) for at, _, sequence in _read(flow.sent)],
+            )
+            for conversation in self.conversations
+            for flow in conversation.flows
+        }
+
+    def finish(self) -> list[Session]:
+        """End all streams in good order and say how each session went."""
+        alive = {conversation.name: _alive(conversation) for conversation in self.conversations}
+        concluding = [process for program, process in self.programs if program.concludes]
+        for process in concluding:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + _END_WITHIN
+        for process in concluding:
+            _wait(process, deadline)
+        for _, process in self.programs:
+            process.send_signal(signal.SIGTERM)
+        for _, process in self.programs:
+            _wait(process, time.monotonic() + 1.0)
+        return [_session(conversation, alive[conversation.name]) for conversation in self.conversations]
+
+
+def _spawn(lab: RunningLab, program: Program) -> subprocess.Popen[bytes]:
+    roles = lab.topology.roles
+    machine = roles.mobile_node if program.end is End.MOBILE_NODE else roles.correspondent
+    # Without site-packages (-S), which a stream has no use for, it starts three times as fast.
+    command = [sys.executable, "-S", "-m", f"lab.streams.{program.module}", *program.words]
+    return lab.machines[machine].spawn(command, LOGS / f"{machine}.streams.log")
+
+
+def _read(path: Path) -> list[tuple[int, int, int]]:
+    try:
+        octets = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    whole = len(octets) - len(octets) % RECORD.size
+    return [(at, sent, sequence) for at, sent, sequence in RECORD.iter_unpack(octets[:whole])]
+
+
+def _alive(conversation: Conversation) -> bool:
+    """Whether each of its flows has delivered something just now."""
+    late = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - _ALIVE_NS
+    journals = [_read(flow.received) for flow in conversation.flows]
+    return all(journal and journal[-1][0] > late for journal in journals)
+
+
+def _session(conversation: Conversation, alive: bool) -> Session:
+    if not conversation.results:
+        delivered = sum(len(_read(flow.received)) for flow in conversation.flows)
+        return Session(conversation.name, alive, delivered * conversation.octets_each, None)
+    said = [json.loads(path.read_text()) for path in conversation.results if path.exists()]
+    complete = len(said) == len(conversation.results) and all(one["error"] is None for one in said)
+    octets = sum(one["received"] for one in said)
+    return Session(conversation.name, alive and complete, octets, complete and all(o["whole"] for o in said))
+
+
+def _wait(process: subprocess.Popen[bytes], deadline: float) -> None:
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
