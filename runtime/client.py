@@ -74,19 +74,28 @@ class ControlClient:
         finally:
             self._arrived.extend(events)
 
-    def events(self, *, history: int = 0, within: float | None = None) -> Iterator[Json]:
-        """The last `history` events and each new one, until the daemon ends or `within` seconds passed."""
-        until = None if within is None else time.monotonic() + within
+    def subscribe(self, history: int = 0) -> None:
+        """Ask for the last `history` events and every one from now on."""
         self.call("subscribe", {"history": history} if history else None)
+
+    def next_event(self, within: float | None = None) -> Json | None:
+        """The next event after `subscribe`; None when there is none for `within` seconds."""
+        until = None if within is None else time.monotonic() + within
         while True:
             try:
                 arrived = self._receive(until, "subscribe")
             except ControlError as error:
-                if error.kind is ErrorKind.TIMEOUT and within is not None:
-                    return
+                if error.kind is ErrorKind.TIMEOUT:
+                    return None
                 raise
             if isinstance(arrived, Notification):
-                yield arrived.params
+                return arrived.params
+
+    def events(self, history: int = 0) -> Iterator[Json]:
+        """The last `history` events and each new one, for as long as the daemon lives."""
+        self.subscribe(history)
+        while (event := self.next_event()) is not None:
+            yield event
 
     def close(self) -> None:
         if self._socket is not None:

@@ -274,7 +274,7 @@ def test_a_client_that_asks_without_reading_does_not_stop_the_others(daemon: Dae
 def test_a_subscriber_gets_history_and_news_without_a_gap(daemon: Daemon) -> None:
     for number in range(5):
         daemon.publish("ba", seq=number)
-    events = ControlClient(daemon.path).events(history=3, within=5)
+    events = ControlClient(daemon.path).events(history=3)
     first = next(events)
     daemon.publish("ba", seq=5)
     seen = [first, *(next(events) for _ in range(3))]
