@@ -30,19 +30,18 @@ def accept_control(local: IPv6Address) -> bytes:
     Control of IPv6 links starts with a home address option (BU), a type 2 routing header (BA), ESP or a
     bare mobility header (at home).
     """
-    words = struct.unpack("!4I", local.packed)
-    checks = 2 + 1 + len(_CONTROL) + 2 * len(words)
-    program = [(_LOAD_WORD, 0, 0, _PACKET_TYPE), (_JUMP_IF_EQUAL, 0, checks - 2, _TO_THIS_HOST)]
-    program.append((_LOAD_OCTET, 0, 0, _NEXT_HEADER_AT))
-    for index, header in enumerate(_CONTROL):
-        remaining = len(_CONTROL) - 1 - index
-        otherwise = 0 if remaining else 2 * len(words) + 1
-        program.append((_JUMP_IF_EQUAL, remaining, otherwise, header))
-    for index, word in enumerate(words):
-        program.append((_LOAD_WORD, 0, 0, _DESTINATION_AT + 4 * index))
-        program.append((_JUMP_IF_EQUAL, 0, 2 * (len(words) - 1 - index) + 1, word))
-    program.append((_RETURN, 0, 0, _WHOLE_PACKET))
-    program.append((_RETURN, 0, 0, 0))
+    conditions = [(_LOAD_WORD, _PACKET_TYPE, (_TO_THIS_HOST,)), (_LOAD_OCTET, _NEXT_HEADER_AT, _CONTROL)]
+    for index, word in enumerate(struct.unpack("!4I", local.packed)):
+        conditions.append((_LOAD_WORD, _DESTINATION_AT + 4 * index, (word,)))
+    length = sum(1 + len(values) for _, _, values in conditions) + 2
+    program: list[tuple[int, int, int, int]] = []
+    for load, where, values in conditions:
+        program.append((load, 0, 0, where))
+        for others in reversed(range(len(values))):
+            # Right: over the comparisons that are left. Wrong: to the next one, or after the last to the end.
+            wrong = 0 if others else length - 1 - (len(program) + 1)
+            program.append((_JUMP_IF_EQUAL, others, wrong, values[len(values) - 1 - others]))
+    program += [(_RETURN, 0, 0, _WHOLE_PACKET), (_RETURN, 0, 0, 0)]
     return b"".join(_INSTRUCTION.pack(*instruction) for instruction in program)
 
 

@@ -55,8 +55,8 @@ class TunDevice:
 
 
 def _explained(error: Exception, name: str) -> OSError:
-    """pytun raises its own error with (number, text), or an OSError."""
-    number = error.args[0] if error.args and isinstance(error.args[0], int) else errno.EIO
+    """pytun's own error has a number and a text, like OSError, or a text alone when it refuses the name."""
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else errno.EINVAL
     reason = {
         errno.ENOENT: "/dev/net/tun is missing: load the tun module, or give the container the device",
         errno.EPERM: "not permitted: CAP_NET_ADMIN is needed",

@@ -70,7 +70,7 @@ def ip_path(role: Role) -> TunnelPath:
 
 
 def config(role: Role, tlv: TlvLayout | None = None) -> EndpointConfig:
-    agent = frozenset({AGENT4, AGENT6})
+    agent: frozenset[IPv4Address | IPv6Address] = frozenset((AGENT4, AGENT6))
     if role is Role.MOBILE_NODE:
         return EndpointConfig(frozenset({HOME6}), frozenset({AGENT6}), agent, tlv)
     return EndpointConfig(frozenset({AGENT6}), frozenset(), agent, tlv)

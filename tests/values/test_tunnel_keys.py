@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tunnel.keys import KeyFileError, generate_keys, load_keys, write_keys
-from tunnel.security import Encryption, Integrity, Opener, ReplayWindow, Sealer
+from tunnel.replay import ReplayWindow
+from tunnel.security import Encryption, Integrity, Opener, Sealer
 
 KEY = "0123456789abcdef" * 4
 GOOD = f"""

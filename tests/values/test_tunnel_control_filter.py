@@ -1,0 +1,57 @@
+"""The filter of the control socket, run by a small machine of our own and compared with a sentence."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv6Address
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunnel.control_filter import accept_control, accept_nothing
+from wire.ip import IPv6Header
+
+LOCAL = IPv6Address("2001:db8:99::2")
+NEARLY = [IPv6Address(int(LOCAL) ^ 1 << bit) for bit in (0, 31, 32, 63, 64, 95, 96, 127)]
+
+
+def run(program: bytes, packet: bytes, packet_type: int) -> int:
+    """What classic BPF makes of a packet; a load beyond its end rejects, as in the kernel."""
+    instructions = list(struct.iter_unpack("=HBBI", program))
+    position = accumulator = 0
+    while True:
+        code, if_true, if_false, operand = instructions[position]
+        position += 1
+        if code == 0x20 and operand == 0xFFFFF004:
+            accumulator = packet_type
+        elif code in (0x20, 0x30):
+            size = 4 if code == 0x20 else 1
+            if operand + size > len(packet):
+                return 0
+            accumulator = int.from_bytes(packet[operand : operand + size], "big")
+        elif code == 0x15:
+            position += if_true if accumulator == operand else if_false
+        else:
+            assert code == 0x06
+            return operand
+
+
+@given(
+    destination=st.sampled_from([LOCAL, *NEARLY]),
+    next_header=st.integers(0, 255),
+    packet_type=st.integers(0, 4),
+)
+def test_control_to_this_address_and_nothing_else_passes(
+    destination: IPv6Address, next_header: int, packet_type: int
+) -> None:
+    packet = IPv6Header(IPv6Address("2001:db8:1::9"), destination, next_header, 8).encode() + bytes(8)
+    wanted = destination == LOCAL and next_header in (43, 50, 60, 135) and packet_type == 0
+    assert bool(run(accept_control(LOCAL), packet, packet_type)) is wanted
+
+
+@given(st.binary(max_size=60), st.integers(0, 4))
+def test_nothing_passes_the_filter_of_a_quiet_socket_and_short_packets_pass_none(
+    packet: bytes, packet_type: int
+) -> None:
+    assert run(accept_nothing(), packet, packet_type) == 0
+    assert run(accept_control(LOCAL), packet[:39], packet_type) == 0
