@@ -209,6 +209,7 @@ def test_an_esp_header_has_eight_octets_and_a_real_spi() -> None:
     header = EspHeader(0x1001, 7)
 
     assert header.encode() == bytes.fromhex("00001001 00000007")
+    assert EspHeader.decode(header.encode()) == header
     assert EspHeader.decode(header.encode() + b"more") == header
     for octets in (header.encode()[:7], EspHeader(0, 7).encode()):
         with pytest.raises(DecodeError):

@@ -95,6 +95,12 @@ def test_home_agents_are_asked_at_the_anycast_address_of_their_prefix() -> None:
     )
 
 
+def test_a_reply_names_as_many_home_agents_as_a_link_can_have() -> None:
+    reply = HomeAgentDiscoveryReply(7, (ROUTER6,) * 64)
+
+    assert decode_icmp6(encode_icmp6(reply, A6, B6), A6, B6) == reply
+
+
 @pytest.mark.parametrize("length", [0, 128])
 def test_a_prefix_may_have_any_length_of_an_address(length: int) -> None:
     prefix = PrefixInformation(ROUTER6, length, False, False, False, 0xFFFFFFFF, 0)

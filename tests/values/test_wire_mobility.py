@@ -281,7 +281,12 @@ def test_lifetimes_are_units_of_four_seconds_rounded_down_and_capped(seconds: in
 
 
 def test_a_status_has_its_name_and_an_unknown_one_stays_a_number() -> None:
-    for code, expected in ((135, BindingStatus.SEQUENCE_OUT_OF_WINDOW), (200, 200), (60, 60)):
+    for code, expected in (
+        (135, BindingStatus.SEQUENCE_OUT_OF_WINDOW),
+        (128, BindingStatus.UNSPECIFIED),
+        (127, 127),
+        (200, 200),
+    ):
         ack = decode_message(raw(6, f"{code:02x}00 0001 0000 01020000"), HOME, HOME_AGENT, RFC5555)
         assert isinstance(ack, BindingAck)
         assert ack.status == expected
@@ -289,6 +294,13 @@ def test_a_status_has_its_name_and_an_unknown_one_stays_a_number() -> None:
     assert status_text(134) == "the home address is in use by another node"
     assert status_text(200) == "refused (status 200)"
     assert status_text(60) == "accepted (status 60)"
+    assert [int(status) for status in BindingStatus] == [
+        *range(6),
+        *range(128, 152),
+        *range(163, 170),
+        174,
+        176,
+    ]
     assert all(status.text == status_text(status) for status in BindingStatus)
 
 

@@ -156,7 +156,10 @@ def test_the_prefix_length_of_a_failure_is_sent_zero_and_ignored() -> None:
     failure = Ipv4AddressAck(Ipv4AckStatus.INCORRECT_HOME_ADDRESS, ADDRESS4, 32)
 
     assert bytes.fromhex(encode(failure))[2:4] == b"\x82\x00"
-    assert decode("1e06 8260 c6336464 01020000") == (Ipv4AddressAck(130, ADDRESS4, 0),)
+    for status in (128, 130, 255):
+        assert decode(f"1e06 {status:02x}60 c6336464 01020000") == (Ipv4AddressAck(status, ADDRESS4, 0),)
+    assert decode("1e06 7f60 c6336464 01020000") == (Ipv4AddressAck(127, ADDRESS4, 24),)
+    assert [int(status) for status in Ipv4AckStatus] == [0, *range(128, 134)]
     assert not failure.accepted
     assert Ipv4AddressAck(127, ADDRESS4).accepted
     assert not Ipv4AddressAck(128, ADDRESS4).accepted
