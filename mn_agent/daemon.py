@@ -26,6 +26,7 @@ from mn_agent.memory import recall
 from mn_agent.node import MobileNode
 from mn_agent.shell import Shell, load_memory
 from movement.snapshot import Snapshot
+from movement.sources import Ours, Watcher
 from runtime.clock import boottime
 from runtime.control import ControlError
 from runtime.control_server import ControlServer
@@ -36,7 +37,7 @@ from runtime.service import Notifier, Watchdog
 from runtime.settings import ConfigError
 from runtime.settings_file import read_settings
 from tunnel.endpoint import Endpoint, Role
-from tunnel.kernel import KernelError
+from tunnel.kernel import PROTOCOL, KernelError, Owner
 from tunnel.keys import KeyFileError, load_keys
 from tunnel.path import Arrival
 from tunnel.portable import PortablePlane
@@ -47,8 +48,6 @@ from tunnel.tun import TunDevice
 DEFAULT_CONFIGURATION = "/etc/mn-agent/mn-agent.toml"
 MEMORY_FILE = "memory.json"
 CONFIGURATION_INVALID = 7
-LAST_WORDS = 8.0
-"""Seconds that deregistration may take before the daemon ends without it."""
 
 
 class Daemon:
@@ -114,30 +113,32 @@ class Daemon:
             stack.callback(driver.stop)
             plane.start()
             driver.start()
-            await self._serve(driver, shell)
+            ours = Ours(device.name, PROTOCOL, Owner.MOBILE_NODE.value, kernel.port)
+            await self._serve(driver, shell, ours)
 
-    async def _serve(self, driver: Driver[Event, Action], shell: Shell) -> None:
+    async def _serve(self, driver: Driver[Event, Action], shell: Shell, ours: Ours) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, driver.dispatch, Stop())
 
-        def snapshot_taken(snapshot: Snapshot) -> None:
-            driver.dispatch(NetworkChanged(snapshot))
+        def snapshot_taken(snapshot: Snapshot, hinted_at: float) -> None:
+            driver.dispatch(NetworkChanged(snapshot, hinted_at))
 
-        watching = loop.create_task(watch.run(snapshot_taken, shell.repair))
+        def changed_by_others(what: str) -> None:
+            self._log.warning("repair", f"{what}; repaired")
+            shell.repair()
+
+        watcher = Watcher(snapshot_taken, ours, changed_by_others)
         watchdog = Watchdog(self._notifier)
-        watchdog.start()
-        self._notifier.ready("looking for a network")
-        finished = loop.create_task(shell.finished.wait())
         try:
-            await asyncio.wait((watching, finished), return_when=asyncio.FIRST_COMPLETED)
-            if watching.done():
-                watching.result()
+            watcher.start()
+            watchdog.start()
+            self._notifier.ready()
+            await shell.finished.wait()
         finally:
             self._notifier.stopping()
             watchdog.stop()
-            for task in (watching, finished):
-                task.cancel()
+            watcher.close()
 
     def _tell(self, event: str, fields: Mapping[str, object]) -> None:
         if event == "state":

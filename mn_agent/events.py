@@ -15,9 +15,13 @@ from tunnel.path import Arrival
 
 @dataclass(frozen=True, slots=True)
 class NetworkChanged:
-    """The links, addresses and routers of this host are now `snapshot`."""
+    """The links, addresses and routers of this host are now `snapshot`.
+
+    `hinted_at` is when the kernel first told of the change (seconds of CLOCK_BOOTTIME).
+    """
 
     snapshot: Snapshot
+    hinted_at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ class MobileNode:
             Policy(movement.interfaces, movement.deny, movement.prefer_ipv6, movement.interfaces)
         )
         self._snapshot = Snapshot(())
+        self._cause_at = now
         self._sealer = Sealer(keys.update, memory.next_esp_sequence)
         self._opener = Opener(keys.ack, ReplayWindow(memory.highest_ack, memory.ack_bitmap))
         self._grace: tuple[tuple[TunnelPath, float], ...] = ()
@@ -115,6 +116,7 @@ class MobileNode:
     # ---- the shape of everything that thinks -----------------------------------------------
     def handle(self, event: Event, now: float) -> list[Action]:
         """Apply one event."""
+        self._cause_at = event.hinted_at if isinstance(event, NetworkChanged) else now
         before = self.summary()
         actions = self._actions(self._timers(now), now) + self._apply(event, now)
         actions += self._settle(now)
@@ -122,6 +124,7 @@ class MobileNode:
 
     def tick(self, now: float) -> list[Action]:
         """Run what is due."""
+        self._cause_at = now
         before = self.summary()
         actions = self._actions(self._timers(now), now)
         actions += [AskDns(query) for query in self.discovery.tick(now)]
@@ -354,7 +357,7 @@ class MobileNode:
             reason = "link lost"
         else:
             reason = "better link"
-        self.journal.begin(aim, label(left.target, nat=left.nat), reason, lost_at, now)
+        self.journal.begin(aim, label(left.target, nat=left.nat), reason, lost_at, self._cause_at)
 
     def _without_aim(self, present: Target | None, now: float) -> list[Action]:
         if present is not None and self._is_present(present):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 EventT = TypeVar("EventT", contravariant=True)
-ActionT = TypeVar("ActionT", covariant=True)
+ActionT = TypeVar("ActionT")
 
 
 @dataclass(frozen=True, slots=True)

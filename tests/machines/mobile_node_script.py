@@ -131,7 +131,7 @@ class Script:
         return due.reason
 
     def links(self, *links: Link) -> Script:
-        return self.feed(NetworkChanged(Snapshot(links)))
+        return self.feed(NetworkChanged(Snapshot(links), self.now))
 
     def found(self, *agents: HomeAgent) -> Script:
         return self.feed(HomeAgentsFound(agents))
