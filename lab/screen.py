@@ -41,7 +41,7 @@ class Screen:
         answering = " and ".join(homes)
         ready = f"   reachable after {seconds:.1f} s: {answering} answer, {streams} streams run"
         self._console.print(ready)
-        self._console.print("   ms from pulling the cable to the new link, then from phase to phase\n", style="dim")
+        self._console.print("   ms from cable pulled to new link, then from phase to phase\n", style="dim")
 
     def other(self, index: int, step: Step) -> None:
         """A step that is no handover."""

@@ -1,0 +1,108 @@
+"""What the tests of this storey share: they need a real kernel, and they leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MNCTL_LAB = (sys.executable, "-c", "from cli.lab_commands import lab; lab(prog_name='mnctl lab')")
+DAEMONS = (
+    ('services = [{ command = "home-agent", ready = "/run/home-agent/control.sock" }]', ""),
+    ('    { command = "mn-agent", ready = "/run/mn-agent/control.sock" },\n', ""),
+)
+
+
+def why_not() -> str | None:
+    """What this machine lacks for tests in network namespaces."""
+    if os.geteuid() != 0:
+        return "needs root"
+    if not Path("/dev/net/tun").exists():
+        return "needs /dev/net/tun"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reason = why_not()
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.lab)
+            if reason is not None:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def mnctl_lab(*words: str, timeout: float = 60, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `mnctl lab ...` as a person would."""
+    command = [*MNCTL_LAB, *words]
+    return subprocess.run(
+        command, cwd=ROOT, input=text, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LabUnderTest:
+    """A lab that is up, and gone after the test."""
+
+    name: str
+
+    def run(self, node: str, *command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        return mnctl_lab("exec", "--lab", self.name, node, "--", *command, text=text)
+
+    def output(self, node: str, *command: str) -> str:
+        done = self.run(node, *command)
+        assert done.returncode == 0, f"{command}: {done.stderr or done.stdout}"
+        return done.stdout
+
+    def python(self, node: str, script: str) -> str:
+        return self.output(node, sys.executable, "-c", script)
+
+    def start_python(self, node: str, script: str) -> subprocess.Popen[str]:
+        """A program that goes on beside the test, on a machine of the lab."""
+        words = (*MNCTL_LAB, "exec", "--lab", self.name, node, "--", sys.executable, "-c", script)
+        return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+    def plug(self, interface: str, network: str) -> None:
+        done = mnctl_lab("plug", "--lab", self.name, interface, network)
+        assert done.returncode == 0, done.stderr
+
+    def wait_for(self, node: str, *command: str, within: float = 5.0) -> float:
+        """Seconds until the command succeeds."""
+        began = time.monotonic()
+        while (done := self.run(node, *command)).returncode != 0:
+            assert time.monotonic() - began < within, f"{command}: {done.stderr or done.stdout}"
+        return time.monotonic() - began
+
+
+def unique_name() -> str:
+    return f"test-{os.getpid()}-{time.monotonic_ns() % 1_000_000}"
+
+
+@pytest.fixture(scope="session")
+def plain_topology(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The internet of the lab without our two daemons: plain connectivity."""
+    text = (ROOT / "lab/internet.toml").read_text()
+    for daemon, nothing in DAEMONS:
+        assert daemon in text
+        text = text.replace(daemon, nothing)
+    path = tmp_path_factory.mktemp("topology") / "plain.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def plain_lab(plain_topology: Path) -> Iterator[LabUnderTest]:
+    """A lab without the daemons, shared by the tests of one module."""
+    name = unique_name()
+    done = mnctl_lab("up", "--name", name, "--topology", str(plain_topology))
+    assert done.returncode == 0, done.stderr
+    try:
+        yield LabUnderTest(name)
+    finally:
+        mnctl_lab("down", "--lab", name)

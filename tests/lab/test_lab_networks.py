@@ -1,0 +1,113 @@
+"""The networks of the lab do what their real models do."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from lab.topology import parse_topology
+from tests.lab.conftest import ROOT, LabUnderTest
+
+INTERNET = parse_topology((ROOT / "lab/internet.toml").read_text(), "internet.toml")
+CORRESPONDENT = {6: "2001:db8:cc::10", 4: "192.0.2.10"}
+
+
+def addresses(lab: LabUnderTest, interface: str) -> list[str]:
+    (link,) = json.loads(lab.output("mn", "ip", "-j", "address", "show", "dev", interface))
+    return [one["local"] for one in link["addr_info"] if one["scope"] == "global"]
+
+
+@pytest.mark.parametrize("name", INTERNET.access_networks)
+def test_a_network_gives_addresses_that_reach_the_correspondent(plain_lab: LabUnderTest, name: str) -> None:
+    plain_lab.plug("eth0", name)
+    network = INTERNET.network[name]
+    for prefix in (network.ipv6, network.ipv4):
+        if prefix is None:
+            continue
+        ping = ("ping", "-n", "-q", "-c", "1", "-W", "0.3", CORRESPONDENT[prefix.version])
+        plain_lab.wait_for("mn", *ping)
+        assert any(ip_address(address) in ip_network(prefix) for address in addresses(plain_lab, "eth0"))
+    offered = {prefix.version for prefix in (network.ipv6, network.ipv4) if prefix is not None}
+    assert {ip_address(address).version for address in addresses(plain_lab, "eth0")} == offered
+
+
+def test_two_links_at_once_are_both_usable(plain_lab: LabUnderTest) -> None:
+    plain_lab.plug("eth0", "office")
+    plain_lab.plug("wlan0", "cafe")
+    plain_lab.wait_for("mn", "ping", "-c", "1", "-W", "0.3", "-I", "wlan0", "192.0.2.10")
+    plain_lab.wait_for("mn", "ping", "-c", "1", "-W", "0.3", "-I", "eth0", "2001:db8:cc::10")
+
+
+@pytest.mark.parametrize("name", ["cafe", "hotel"])
+def test_a_nat_hides_the_address_behind_random_ports(plain_lab: LabUnderTest, name: str) -> None:
+    plain_lab.plug("eth0", name)
+    plain_lab.wait_for("mn", "ping", "-c", "1", "-W", "0.3", "192.0.2.10")
+    count = 8
+    server = plain_lab.start_python(
+        "cn",
+        f"""
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("192.0.2.10", 9000))
+print("ready", flush=True)
+for _ in range({count}):
+    print(*s.recvfrom(99)[1], flush=True)
+""",
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    plain_lab.python(
+        "mn",
+        f"""
+import socket
+for port in range(40000, 40000 + {count}):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("", port))
+    s.sendto(b"x", ("192.0.2.10", 9000))
+""",
+    )
+    seen = [line.split() for line in server.communicate(timeout=10)[0].splitlines()]
+    core = ip_network("192.0.2.128/25")
+    assert all(ip_address(address) in core for address, _ in seen)
+    kept = sum(int(port) == 40000 + index for index, (_, port) in enumerate(seen))
+    assert kept <= 1, "source ports are random, not kept"
+
+
+def test_nobody_outside_reaches_a_host_behind_the_nat(plain_lab: LabUnderTest) -> None:
+    plain_lab.plug("eth0", "cafe")
+    plain_lab.wait_for("mn", "ping", "-c", "1", "-W", "0.3", "192.0.2.10")
+    (address,) = addresses(plain_lab, "eth0")
+    assert plain_lab.run("cn", "ping", "-c", "1", "-W", "0.3", address).returncode != 0
+
+
+def test_the_name_server_answers_srv_a_and_aaaa(plain_lab: LabUnderTest) -> None:
+    for network in ("office", "mobile"):
+        plain_lab.plug("eth0", network)
+        script = """
+import dns.resolver
+resolver = dns.resolver.Resolver()
+resolver.timeout, resolver.lifetime = 1, 5
+for name, kind in (("_mip6._ipv6.example.net", "SRV"), ("ha.example.net", "A"), ("ha.example.net", "AAAA")):
+    print(*sorted(str(answer) for answer in resolver.resolve(name, kind)))
+"""
+        answers = plain_lab.python("mn", script).splitlines()
+        assert answers == ["0 0 4191 ha.example.net.", "203.0.113.2", "2001:db8:99::2"]
+
+
+def test_keys_are_private_and_equal_on_both_ends(plain_lab: LabUnderTest) -> None:
+    for node, path in (("mn", "/etc/mn-agent/keys.toml"), ("ha", "/etc/home-agent/keys/laptop.toml")):
+        assert plain_lab.output(node, "stat", "-c", "%a %U", path) == "600 root\n"
+    mine = plain_lab.output("mn", "cat", "/etc/mn-agent/keys.toml")
+    assert mine == plain_lab.output("ha", "cat", "/etc/home-agent/keys/laptop.toml")
+    assert not Path("/etc/mn-agent/keys.toml").exists()
+
+
+def test_machines_have_their_own_name_run_and_var_lib(plain_lab: LabUnderTest) -> None:
+    assert plain_lab.output("mn", "hostname") == "mn\n"
+    plain_lab.output("mn", "sh", "-c", "mkdir -p /run/mn-agent /var/lib/mn-agent && touch /etc/only-here")
+    assert plain_lab.run("ha", "ls", "/run/mn-agent").returncode != 0
+    assert plain_lab.run("ha", "ls", "/var/lib/mn-agent").returncode != 0
+    assert not Path("/etc/only-here").exists()
