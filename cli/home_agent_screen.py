@@ -10,7 +10,7 @@ from typing import Any
 
 from cli.exits import Exit
 from cli.paint import Paint
-from cli.words import at, clean, columns, count, items_at, number_at, seconds, size, text_at
+from cli.words import at, clean, columns, count, items_at, number_at, paragraphs, seconds, size, text_at
 
 Result = Mapping[str, Any]
 
@@ -34,7 +34,7 @@ def render_status(status: Result, paint: Paint) -> str:
     for item in items_at(status, "health"):
         health.append(f"  {paint.fair('!')} {text_at(item, 'code')}  {text_at(item, 'text')}")
         health += [f"    → {fix}" for fix in [text_at(item, "fix")] if fix]
-    return "\n\n".join("\n".join(block) for block in ([_verdict(status, paint)], known, health) if block)
+    return paragraphs([_verdict(status, paint)], known, health)
 
 
 def render_bindings(bindings: Sequence[Result]) -> str:
@@ -76,7 +76,7 @@ def render_node(node: Result, paint: Paint) -> str:
     binding = at(node, "binding")
     bound = isinstance(binding, Mapping) and bool(binding)
     sign = paint.good("● bound") if bound else paint.fair("○ not bound")
-    lines = [f"{paint.strong(text_at(node, 'node') or '?')}  {sign}", ""]
+    head = f"{paint.strong(text_at(node, 'node') or '?')}  {sign}"
     rows = [("Home", _homes(node)), ("IPv4", _lease(at(node, "lease"))), ("Last update", _last_update(node))]
     if bound:
         rows[1:1] = [
@@ -85,7 +85,7 @@ def render_node(node: Result, paint: Paint) -> str:
             ("Prefixes", _list(binding, "prefixes")),
         ]
     rows.append(("Updates", _updates(node)))
-    return "\n".join([*lines, *(f"  {paint.faint(name.ljust(12))} {text}" for name, text in rows if text)])
+    return paragraphs([head], [f"  {paint.faint(name.ljust(12))} {text}" for name, text in rows if text])
 
 
 def _verdict(status: Result, paint: Paint) -> str:

@@ -17,13 +17,13 @@ class LazyGroup(click.Group):
 
     def __init__(self, *args: Any, commands_at: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._commands_at = commands_at
+        self.commands_at = commands_at
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*self._commands_at, *super().list_commands(ctx)]
+        return [*self.commands_at, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        place = self._commands_at.get(cmd_name)
+        place = self.commands_at.get(cmd_name)
         if place is None:
             return super().get_command(ctx, cmd_name)
         module, _, attribute = place.partition(":")

@@ -10,7 +10,7 @@ from typing import Any
 
 from cli.exits import Exit
 from cli.paint import Paint
-from cli.words import at, clean, count, items_at, milliseconds, number_at, text_at
+from cli.words import at, clean, count, items_at, milliseconds, number_at, paragraphs, text_at
 
 Roam = Mapping[str, Any]
 
@@ -21,8 +21,8 @@ def exit_of(roam: Roam) -> Exit:
 
 def render_roam(roam: Roam, paint: Paint) -> str:
     if isinstance(roam.get("dry_run"), Mapping):
-        return "\n".join(_plan(roam["dry_run"]))
-    return "\n".join([*_steps(roam), *_verdict(roam, paint)])
+        return paragraphs(_plan(roam["dry_run"]))
+    return paragraphs([*_steps(roam), *_verdict(roam, paint)])
 
 
 def _steps(roam: Roam) -> list[str]:
@@ -57,8 +57,8 @@ def _verdict(roam: Roam, paint: Paint) -> list[str]:
             return [f"{paint.bad('✘')} {why}", f"  {stayed}"]
         case "unchanged":
             return [message or f"already on {destination or origin}: nothing to do"]
-        case other:
-            return [f"? {clean(str(other))} {message}".rstrip()]
+        case _:
+            return [f"? {text_at(roam, 'result') or 'no result'} {message}".rstrip()]
 
 
 def _cost(roam: Roam) -> str:

@@ -10,7 +10,18 @@ from typing import Any
 
 from cli.exits import Exit
 from cli.paint import Paint
-from cli.words import attachment, clean, count, items_at, milliseconds, number_at, seconds, size, text_at
+from cli.words import (
+    attachment,
+    clean,
+    count,
+    items_at,
+    milliseconds,
+    number_at,
+    paragraphs,
+    seconds,
+    size,
+    text_at,
+)
 
 _ENCAPSULATIONS = {
     "udp4": "UDP/4191 over IPv4",
@@ -42,8 +53,7 @@ def render_status(status: Status, paint: Paint) -> str:
         ("Uptime", _uptime(status)),
     ]
     known = [f"  {paint.faint(name.ljust(10))} {text}" for name, text in rows if text]
-    blocks = ([_verdict(status, paint)], known, _health(status, paint))
-    return "\n\n".join("\n".join(block) for block in blocks if block)
+    return paragraphs([_verdict(status, paint)], known, _health(status, paint))
 
 
 def _verdict(status: Status, paint: Paint) -> str:

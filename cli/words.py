@@ -96,3 +96,8 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in table) for i in range(len(header))]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in table]
     return ["  ".join(row).rstrip() for row in padded]
+
+
+def paragraphs(*blocks: Sequence[str]) -> str:
+    """Blocks of lines with an empty line between them; blocks without lines vanish."""
+    return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks if block)
