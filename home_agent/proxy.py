@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import fcntl
 import socket
 import struct
 from collections.abc import Callable, Mapping
@@ -30,6 +31,8 @@ _PACKET_MR_ALLMULTI = 2
 _PACKET_IGNORE_OUTGOING = 23
 _SO_ATTACH_FILTER = 26
 _ETH_P_ALL = 3
+_SIOCGIFMTU = 0x8921
+_USUAL_MTU = 1500
 _MAX_FRAME = 2048
 _BURST = 64
 
@@ -76,6 +79,16 @@ class HomeLink:
         except OSError:
             self._packet.close()
             raise
+
+    @property
+    def mtu(self) -> int:
+        """Of the interface, in octets; the usual one where the kernel does not say."""
+        request = struct.pack("16si12x", self.interface.encode(), 0)
+        try:
+            answer = fcntl.ioctl(self._raw, _SIOCGIFMTU, request)
+        except OSError:
+            return _USUAL_MTU
+        return int(struct.unpack("16si12x", answer)[1])
 
     def defend(self, addresses: Mapping[Address, bool]) -> None:
         """Announce addresses that were not defended before, and stop announcing those that no longer are.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from home_agent.address_pool import Lease
 from home_agent.binding_cache import Binding
@@ -19,7 +19,7 @@ from tunnel.path import Arrival, Encapsulation
 from tunnel.plane import Counters
 from wire.mobility import status_text
 
-Json = dict[str, object]
+Json = dict[str, Any]
 T = TypeVar("T")
 
 PAGE = 1000

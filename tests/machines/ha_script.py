@@ -178,7 +178,7 @@ class HomeScript:
         self.records: dict[IPv6Address, Record] = {}
         self.table = ForwardingTable()
         self.kernel: KernelConfig | None = None
-        self.defended: dict[object, bool] = {}
+        self.defended: dict[IPv4Address | IPv6Address, bool] = {}
         self.feed(Start())
 
     # ---- time and events --------------------------------------------------------------------

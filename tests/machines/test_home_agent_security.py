@@ -242,11 +242,9 @@ def test_strangers_leave_no_trace_but_counters(ha: HomeScript) -> None:
     assert len(ha.agent.tally.strangers) < 5
 
 
-@pytest.mark.parametrize("options", [(), (home4(),), tuple(home4() for _ in range(30))])
-def test_an_answer_is_never_much_larger_than_the_question(
-    ha: HomeScript, options: tuple[Option, ...]
-) -> None:
-    event = ha.laptop.udp(over_ipv4(ha.laptop, *options))
+@pytest.mark.parametrize("requests", [0, 1, 30])
+def test_an_answer_is_never_much_larger_than_the_question(ha: HomeScript, requests: int) -> None:
+    event = ha.laptop.udp(over_ipv4(ha.laptop, *[home4()] * requests))
     ha.feed(event)
     assert len(ha.only(SendControl).packet) <= 1.5 * len(event.packet)
 

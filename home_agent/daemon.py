@@ -1,0 +1,283 @@
+"""home-agent: assembles the home agent, drives it, and answers `hactl`.
+
+Performs I/O.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from ipaddress import IPv6Address
+from pathlib import Path
+
+import click
+
+from home_agent.actions import Action
+from home_agent.config import Configuration, parse_configuration
+from home_agent.control import Control
+from home_agent.events import ControlReceived, Event, Start
+from home_agent.node import HomeAgent
+from home_agent.proxy import HomeLink
+from home_agent.shell import Shell
+from home_agent.store import Store, StoreError
+from runtime.clock import boottime
+from runtime.control import ControlError
+from runtime.control_server import ControlServer
+from runtime.driver import Driver, Fault
+from runtime.log import Log, log_to_stderr
+from runtime.mailbox import Mailbox
+from runtime.service import Notifier, Watchdog
+from runtime.settings import ConfigError
+from tunnel.endpoint import Endpoint, EndpointConfig, Role
+from tunnel.kernel import MARK, KernelError, Owner
+from tunnel.keys import KeyFileError, load_keys
+from tunnel.path import Arrival
+from tunnel.portable import PortablePlane
+from tunnel.routing import STATE_FILE, KernelState, cleanup
+from tunnel.security import KeyPair
+from tunnel.tun import TunDevice
+from tunnel.underlay import Underlay, open_ipv4_underlay, open_ipv6_underlay
+
+DEFAULT_CONFIGURATION = "/etc/home-agent/home-agent.toml"
+DATABASE = "bindings.sqlite"
+CONFIGURATION_INVALID = 7
+REPAIR_INTERVAL = 30.0
+"""Seconds between looks at whether somebody else changed our routes."""
+ADDRESS_PATIENCE = 5.0
+"""Seconds to wait for an own address that is still tentative, as right after boot."""
+EPOCH = 1577836800
+"""2020-01-01 in seconds since 1970: outbound ESP counters start at the seconds since then."""
+
+
+class Daemon:
+    """One running home agent."""
+
+    def __init__(self, configuration: Configuration, keys: Mapping[IPv6Address, KeyPair], log: Log) -> None:
+        self._configuration = configuration
+        self._keys = keys
+        self._log = log
+        self._runtime = Path(configuration.paths.runtime_directory)
+        self._state = Path(configuration.paths.state_directory)
+        self._notifier = Notifier.from_environment()
+
+    async def run(self) -> None:
+        """Until a signal. Bindings stay: the next start goes on with them."""
+        configuration, own = self._configuration, self._configuration.home_agent
+        self._runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
+        async with AsyncExitStack() as stack:
+            link = HomeLink(own.interface, own.ipv6, lambda text: self._log.warning("home-link", text))
+            stack.callback(link.close)
+            store = Store(self._state / DATABASE)
+            stack.callback(store.close)
+            agent = self._remembering(store, link.mtu)
+            control = Control(
+                agent,
+                lambda event: driver.dispatch(event),
+                lambda: plane.counters(),
+                lambda: shell.problems,
+                lambda: driver.flight,
+                version("mn-agent"),
+            )
+            server = ControlServer(
+                Path(configuration.paths.control_socket),
+                control.methods(),
+                daemon="home-agent",
+                event_schema="hactl/event/1",
+                on_fault=lambda what, error: self._log.error("control", f"{what}: {error!r}"),
+            )
+            # Only one daemon can hold the socket; what a killed one left in the kernel goes after that.
+            await server.start()
+            stack.push_async_callback(server.close)
+            cleanup(self._runtime, Owner.HOME_AGENT)
+            device = TunDevice.open(configuration.tunnel.device, link.mtu)
+            stack.callback(lambda: device.close())
+            kernel = KernelState(self._runtime / STATE_FILE, Owner.HOME_AGENT)
+            stack.callback(kernel.close)
+            stack.callback(kernel.clear)
+            mailbox: Mailbox[Event] = Mailbox(lambda event: driver.dispatch(event))
+
+            def on_control(packet: bytes, arrival: Arrival) -> None:
+                mailbox.post(ControlReceived(packet, arrival))
+
+            def report(event: str, fields: Mapping[str, object]) -> None:
+                server.publish(event, **fields)
+                self._tell(event, fields, len(agent.books.cache))
+
+            loop = asyncio.get_running_loop()
+
+            def renew_device() -> None:
+                nonlocal device
+                device.close()
+                device = TunDevice.open(configuration.tunnel.device, link.mtu)
+                plane.renew(device)
+                shell.repair()
+
+            def plane_failed(reason: str) -> None:
+                self._log.error("data-plane", reason)
+                loop.call_soon_threadsafe(self._attempt, "renew the TUN device", renew_device)
+
+            plane = PortablePlane(device, self._endpoint(), on_control, plane_failed)
+            stack.callback(plane.close)
+            shell = Shell(
+                plane,
+                kernel,
+                link,
+                configuration.home_link.ipv6_prefix,
+                store,
+                lambda event: driver.dispatch(event),
+                report,
+                self._log,
+            )
+            stack.callback(shell.close)
+            driver: Driver[Event, Action] = Driver(agent, shell.perform, on_fault=self._fault)
+            stack.callback(driver.stop)
+            driver.start()
+            # What was bound is forwarded again before anything new is heard.
+            driver.dispatch(Start())
+            plane.start()
+            for underlay in await self._underlays():
+                shell.use(underlay)
+            await self._serve(control, shell)
+
+    def _remembering(self, store: Store, link_mtu: int) -> HomeAgent:
+        configuration = self._configuration
+        records, complaints = store.load()
+        for complaint in complaints:
+            self._log.warning("store", complaint)
+        store.forget_all_but(node.home_address for node in configuration.mobile_node)
+        first_sequence = max(int(time.time()) - EPOCH, 1)
+        agent = HomeAgent(
+            configuration,
+            self._keys,
+            records,
+            boottime(),
+            link_mtu=link_mtu,
+            first_sequence=first_sequence,
+        )
+        self._log.info("start", "bindings remembered", bindings=len(agent.books.cache))
+        return agent
+
+    def _endpoint(self) -> Endpoint:
+        own = self._configuration.home_agent
+        config = EndpointConfig(
+            control_local=frozenset({own.ipv6}),
+            home_agent=frozenset({own.ipv4, own.ipv6}),
+            tlv=self._configuration.profile.tlv,
+        )
+        return Endpoint(Role.HOME_AGENT, config)
+
+    async def _underlays(self) -> tuple[Underlay, Underlay]:
+        own = self._configuration.home_agent
+        return (
+            await self._opened(lambda: open_ipv4_underlay(own.ipv4, own.port, None, MARK), str(own.ipv4)),
+            await self._opened(lambda: open_ipv6_underlay(own.ipv6, None, MARK), str(own.ipv6)),
+        )
+
+    async def _opened(self, open_underlay: Callable[[], Underlay], address: str) -> Underlay:
+        until = boottime() + ADDRESS_PATIENCE
+        while True:
+            try:
+                return open_underlay()
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL or boottime() > until:
+                    why = error.strerror or str(error)
+                    raise OSError(error.errno, f"no sockets at {address}: {why}") from None
+            await asyncio.sleep(0.1)
+
+    async def _serve(self, control: Control, shell: Shell) -> None:
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        watchdog = Watchdog(self._notifier)
+        watchdog.start()
+        control.state = "running"
+        self._notifier.ready("running")
+        self._log.info("ready", "serving", interface=self._configuration.home_agent.interface)
+        try:
+            while not stopped.is_set():
+                try:
+                    await asyncio.wait_for(stopped.wait(), REPAIR_INTERVAL)
+                except TimeoutError:
+                    shell.repair()
+        finally:
+            control.state = "stopping"
+            self._notifier.stopping()
+            watchdog.stop()
+
+    def _tell(self, event: str, fields: Mapping[str, object], bindings: int) -> None:
+        self._log.info(event, str(fields.get("change") or fields.get("text") or event), **dict(fields))
+        self._notifier.status(f"running, {bindings} bindings")
+
+    def _fault(self, fault: Fault) -> None:
+        self._log.error("fault", fault.text)
+
+    def _attempt(self, what: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except OSError as error:
+            self._log.error("fault", f"cannot {what}: {error}")
+
+
+def load_configuration(path: Path) -> Configuration:
+    """Read and check a configuration file; ConfigError names everything that is wrong with it."""
+    try:
+        return parse_configuration(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path}: is not UTF-8 text"]) from None
+
+
+def load_all_keys(configuration: Configuration) -> dict[IPv6Address, KeyPair]:
+    """The keys of every mobile node. KeyFileError for an unusable file, ConfigError for a shared SPI."""
+    keys: dict[IPv6Address, KeyPair] = {}
+    owners: dict[int, str] = {}
+    for node in configuration.mobile_node:
+        pair = load_keys(node.key_file)
+        other = owners.setdefault(pair.update.spi, node.label)
+        if other != node.label:
+            raise ConfigError([f"{node.key_file}: its [update] spi is that of {other} already"])
+        keys[node.home_address] = pair
+    return keys
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config", "path", default=DEFAULT_CONFIGURATION, show_default=True, help="Configuration file."
+)
+@click.option("--check", is_flag=True, help="Check configuration and key files, then end.")
+@click.option("--cleanup", "clean", is_flag=True, help="Remove what a killed daemon left in the kernel.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Instead of the configured one.",
+)
+@click.version_option(package_name="mn-agent")
+def main(path: str, check: bool, clean: bool, log_level: str | None) -> None:
+    """Receive and forward the traffic of mobile nodes that are away (Dual-Stack Mobile IPv6)."""
+    try:
+        configuration = load_configuration(Path(path))
+        if clean:
+            cleanup(Path(configuration.paths.runtime_directory), Owner.HOME_AGENT)
+            return
+        keys = load_all_keys(configuration)
+        if check:
+            click.echo(f"{path}: good, {len(keys)} mobile nodes")
+            return
+        log = log_to_stderr(log_level or configuration.log.level)
+        asyncio.run(Daemon(configuration, keys, log).run())
+    except (ConfigError, KeyFileError) as error:
+        _fail(str(error), CONFIGURATION_INVALID)
+    except (ControlError, KernelError, StoreError, OSError) as error:
+        _fail(str(error), 1)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"home-agent: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,174 @@
+"""The hands of the home agent: sockets, data plane, kernel, home link, disk. It does what the node decides.
+
+Performs I/O.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from typing import assert_never
+
+from home_agent.actions import (
+    Action,
+    ConfigureKernel,
+    Defend,
+    InstallTable,
+    ProbeAddresses,
+    Remember,
+    Report,
+    SendControl,
+)
+from home_agent.events import Probed
+from home_agent.proxy import HomeLink
+from home_agent.records import Record
+from home_agent.store import Store
+from runtime.log import Log
+from tunnel.kernel import KernelConfig, KernelError
+from tunnel.plane import DataPlane
+from tunnel.routing import KernelState
+from tunnel.underlay import Underlay
+
+
+class Shell:
+    """Performs actions; what it learns meanwhile goes to `dispatch` as events.
+
+    Whatever is to be remembered while the loop runs once is written in one commit, and only then do the
+    answers of that round leave: a burst of Binding Updates costs one wait for the disk, and no answer is
+    ever ahead of it.
+    """
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        kernel: KernelState,
+        link: HomeLink,
+        home_prefix: IPv6Network,
+        store: Store,
+        dispatch: Callable[[Probed], None],
+        report: Callable[[str, Mapping[str, object]], None],
+        log: Log,
+    ) -> None:
+        self._plane = plane
+        self._kernel = kernel
+        self._link = link
+        self._home_prefix = home_prefix
+        self._store = store
+        self._dispatch = dispatch
+        self._report = report
+        self._log = log
+        self._underlays: dict[IPv4Address | IPv6Address, Underlay] = {}
+        self._unwritten: dict[IPv6Address, Record] = {}
+        self._unsent: list[SendControl] = []
+        self._flush_due = False
+        self._probes: set[asyncio.Task[None]] = set()
+        self.problems: dict[str, str] = {}
+        """What is wrong right now, by a stable code."""
+
+    def use(self, underlay: Underlay) -> None:
+        """Receive and send through `underlay`, which is closed with this shell."""
+        self._underlays[underlay.local] = underlay
+        self._plane.attach(underlay)
+
+    def perform(self, action: Action) -> None:
+        match action:
+            case InstallTable(table):
+                self._plane.install(table)
+            case ConfigureKernel(config):
+                self._configure(config)
+            case Defend(addresses):
+                self._link.defend(addresses)
+            case ProbeAddresses():
+                probe = asyncio.get_running_loop().create_task(self._probe(action))
+                self._probes.add(probe)
+                probe.add_done_callback(self._probes.discard)
+            case Remember(record):
+                self._unwritten[record.home_address] = record
+                self._flush_soon()
+            case SendControl():
+                self._unsent.append(action)
+                self._flush_soon()
+            case Report(event, fields):
+                self._report(event, fields)
+            case _:
+                assert_never(action)
+
+    def repair(self) -> None:
+        """Somebody else may have changed what is ours in the kernel: make it as it should be."""
+        try:
+            changed = self._kernel.repair()
+        except KernelError as error:
+            self._kernel_failed(error)
+            return
+        self.problems.pop("kernel", None)
+        if changed:
+            self._log.warning(
+                "kernel-repaired", "somebody changed what is ours in the kernel", objects=changed
+            )
+
+    def close(self) -> None:
+        """Write and send what is left, then close every socket."""
+        for probe in self._probes:
+            probe.cancel()
+        self.flush()
+        for underlay in self._underlays.values():
+            self._plane.detach(underlay)
+            underlay.close()
+        self._underlays.clear()
+
+    def flush(self) -> None:
+        """Write what is to be remembered, then send what waits for that."""
+        self._flush_due = False
+        if self._unwritten:
+            self._write()
+        unsent, self._unsent = self._unsent, []
+        for action in unsent:
+            self._send(action)
+
+    def _flush_soon(self) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def _write(self) -> None:
+        """A full disk must not end anybody's sessions: go on, and try again with the next record."""
+        try:
+            self._store.save(self._unwritten.values())
+        except OSError as error:
+            self.problems["not-remembered"] = f"bindings would not survive a restart: {error}"
+            self._log.error("not-remembered", str(error))
+            return
+        self._unwritten.clear()
+        self.problems.pop("not-remembered", None)
+
+    def _send(self, action: SendControl) -> None:
+        via = action.via
+        if isinstance(via.remote, IPv6Address) and via.remote in self._home_prefix:
+            # At home the address may still be routed into the tunnel, where the answer must not go.
+            problem = self._link.send(action.packet, via.remote)
+        else:
+            underlay = self._underlays.get(via.local)
+            if underlay is None:
+                return  # a binding of an address that this home agent no longer has
+            problem = underlay.send_control(via.remote, via.remote_port, action.packet)
+        if problem is not None:
+            self._log.warning("answer-not-sent", f"no answer sent to {via.remote}: {problem}")
+
+    def _configure(self, config: KernelConfig) -> None:
+        try:
+            self._kernel.apply(config)
+        except KernelError as error:
+            self._kernel_failed(error)
+        else:
+            self.problems.pop("kernel", None)
+
+    def _kernel_failed(self, error: KernelError) -> None:
+        self.problems["kernel"] = str(error)
+        self._log.error("kernel", str(error))
+
+    async def _probe(self, action: ProbeAddresses) -> None:
+        in_use = await self._link.probe(action.addresses)
+        for address in in_use:
+            self._log.warning("duplicate", f"somebody else on the home link has {address}")
+        self._dispatch(Probed(action.home_address, action.addresses, in_use))
