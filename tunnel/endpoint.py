@@ -18,6 +18,7 @@ from tunnel.encapsulation import demultiplex, with_outer_ecn
 from tunnel.forwarding import ForwardingTable, Peer, Route
 from tunnel.fragmentation import fragment_ipv4
 from tunnel.path import Drop, TunnelPath
+from tunnel.token_bucket import TokenBucket
 from wire.icmp import deserves_error, packet_too_big
 from wire.ip import (
     PROTOCOL_DESTINATION_OPTIONS,
@@ -50,7 +51,7 @@ _PORT = HOME_AGENT_PORT.to_bytes(2, "big")
 _SUSPECT4 = bytes(1 if first in (0, 127, 169) or first >= 224 else 0 for first in range(256))
 _SUSPECT6 = bytes(1 if first in (0x00, 0xFE, 0xFF) else 0 for first in range(256))
 """First octets of addresses that deserve a closer look; looking once costs less than asking thrice."""
-_ERRORS_PER_SECOND = 200.0
+_ERRORS_PER_SECOND = 200.0  # the bound that RFC 4443 section 2.4 (f) demands
 _ERROR_BURST = 50.0
 _PMTU_MEMORY = 600.0  # seconds that a reduced path MTU is believed, RFC 1191 section 6.3
 
@@ -138,8 +139,7 @@ class Endpoint:
     """One end of the tunnel. Assigning `table` or `config` is atomic and may happen while packets flow."""
 
     __slots__ = (
-        "_error_at",
-        "_error_tokens",
+        "_errors",
         "_home_source",
         "_lanes",
         "_lanes_by_path",
@@ -167,8 +167,7 @@ class Endpoint:
         self._paths: list[TunnelPath] = []
         """Keeps the paths of `_lanes` alive, so that no other path gets their identity."""
         self._lanes_by_path: dict[TunnelPath, Lane] = {}
-        self._error_tokens = _ERROR_BURST
-        self._error_at = 0.0
+        self._errors = TokenBucket(_ERRORS_PER_SECOND, _ERROR_BURST)
 
     @property
     def config(self) -> EndpointConfig:
@@ -327,13 +326,9 @@ class Endpoint:
         return Pieces(lane, fragments) if fragments else self._too_big(packet, lane.limit, now)
 
     def _too_big(self, packet: bytes, mtu: int, now: float) -> Drop | Reply:
-        """The ICMP error, at the bounded rate that RFC 4443 section 2.4 (f) demands."""
-        elapsed = max(0.0, now - self._error_at)
-        self._error_at = now
-        self._error_tokens = min(_ERROR_BURST, self._error_tokens + elapsed * _ERRORS_PER_SECOND)
-        if self._error_tokens < 1 or not deserves_error(packet):
+        """The ICMP error, at a bounded rate and never about another error."""
+        if not deserves_error(packet) or not self._errors.take(now):
             return self.drop(TOO_BIG)
-        self._error_tokens -= 1
         # Signed by the packet's own destination: an error from an address of this host would be a martian on
         # its way back through the TUN device, whereas that one is routed to it.
         source = ip_address(packet[24:40] if packet[0] >> 4 == 6 else packet[16:20])

@@ -133,7 +133,7 @@ def first_tunnelled(capture: socket.socket, protocol: int) -> tuple[IPv4Header |
                 return header6, packet[40 : 40 + header6.payload_length]
 
 
-@pytest.mark.requirement("R083", "R086c", "R086d", "R089a", "R111")
+@pytest.mark.requirement("R083", "R086c", "R086d", "R089a", "R109", "R111")
 @pytest.mark.parametrize(("encapsulation", "outer"), FORMATS)
 @pytest.mark.parametrize("version", [4, 6])
 def test_the_outer_packet_octet_by_octet(encapsulation: Encapsulation, outer: int, version: int) -> None:
@@ -357,6 +357,22 @@ def test_control_for_other_addresses_and_other_traffic_is_not_heard(ends: Tunnel
     exchange(mobile_node, home_agent, 6, b"data")
     transfer(mobile_node, home_agent, 6, 10_000)
     assert home_agent.control == []
+
+
+def test_a_flood_of_forged_control_is_bounded_and_data_still_passes() -> None:
+    with tunnel() as ends:
+        mobile_node, home_agent = ends.mobile_node, ends.home_agent
+        ends.use(path(Encapsulation.UDP, 4, "one"))
+        forged = IPv6Header(HOME6, AGENT6, 135, 24).encode() + bytes(24)
+        started = time.monotonic()
+        with mobile_node.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
+            attacker.bind((str(CARE_OF4["two"]), 0))
+            for count in range(30_000):
+                attacker.sendto(forged, (str(AGENT4), PORT))
+                if count % 10_000 == 5_000:
+                    assert exchange(mobile_node, home_agent, 4, b"data") == b"data"
+        wait_until(lambda: "control-flood" in home_agent.plane.counters().drops, "the first refusal")
+        assert len(home_agent.control) <= 1000 + 5000 * (time.monotonic() - started)
 
 
 # ---- who may send ---------------------------------------------------------------------------------------
