@@ -24,9 +24,24 @@ _ROUTER_SYSCTL = {
     "net.ipv4.conf.all.send_redirects": 0,
     "net.ipv4.conf.default.send_redirects": 0,
     "net.ipv6.conf.all.forwarding": 1,
+    # Its switch is part of it, but only the interface that has an address answers for that address,
+    # and what merely crosses the switch is none of the NAT's business.
+    "net.ipv4.conf.all.arp_ignore": 1,
+    "net.bridge.bridge-nf-call-iptables": 0,
+    "net.bridge.bridge-nf-call-ip6tables": 0,
+    "net.bridge.bridge-nf-call-arptables": 0,
     # A router has been up for long: its addresses are past duplicate address detection.
     "net.ipv6.conf.all.accept_dad": 0,
     "net.ipv6.conf.default.accept_dad": 0,
+}
+_SWITCH_SYSCTL = {
+    # The far end of a cable becomes a port of the switch, and a port speaks no IPv6 of its own.
+    "net.ipv6.conf.default.disable_ipv6": 1,
+    # Where br_netfilter is loaded, frames inside the switch would pass the router's NAT a second time, which
+    # then takes replies for new flows and gives them other ports.
+    "net.bridge.bridge-nf-call-iptables": 0,
+    "net.bridge.bridge-nf-call-ip6tables": 0,
+    "net.bridge.bridge-nf-call-arptables": 0,
 }
 _STATIC_HOST_SYSCTL = {"net.ipv6.conf.all.accept_ra": 0, "net.ipv6.conf.default.accept_ra": 0}
 
@@ -160,8 +175,7 @@ def _router(topology: Topology, name: str, uplink: _Uplink) -> Machine:
         name,
         early_sysctl=_ROUTER_SYSCTL,
         ip=tuple(lines),
-        # The far end of a cable becomes a port of the switch, and a port speaks no IPv6 of its own.
-        late_sysctl={"net.ipv6.conf.default.disable_ipv6": 1},
+        late_sysctl=_SWITCH_SYSCTL,
         nft=_NAT if network.nat else "",
         files={"/etc/dnsmasq.conf": _access_server(topology, network)} if network.access else {},
         services=_ACCESS_SERVICES if network.access else (),

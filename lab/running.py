@@ -142,7 +142,8 @@ def _configure(namespace: Namespace, machine: Machine) -> None:
     if machine.ip:
         sections.append("ip -batch - <<'END'\n" + "\n".join(machine.ip) + "\nEND\n")
     for key, value in machine.late_sysctl.items():
-        sections.append(f"echo {value} > /proc/sys/{key.replace('.', '/')}\n")
+        path = f"/proc/sys/{key.replace('.', '/')}"
+        sections.append(f"[ ! -e {path} ] || echo {value} > {path}\n")
     if machine.nft:
         sections.append(f"nft -f - <<'END'\n{machine.nft}\nEND\n")
     namespace.shell("".join(sections))

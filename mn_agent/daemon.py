@@ -146,9 +146,8 @@ class Daemon:
             self._notifier.status(f"{fields['state']}{reason}")
             self._log.info("state", f"{fields['state']}{reason}")
         elif event == "handover":
-            self._log.info(
-                "handover", f"{fields['from']} -> {fields['to']} {fields['result']}", **dict(fields)
-            )
+            outcome = f"{fields['from']} -> {fields['to']}: {fields['result']}"
+            self._log.info("handover", outcome, number=fields["id"], outage_ms=fields["outage_ms"])
 
     def _plane_failed(self, reason: str) -> None:
         self._log.error("data-plane", reason)

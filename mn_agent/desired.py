@@ -103,6 +103,7 @@ def kernel(around: Surroundings) -> KernelConfig:
         local_prefixes=(
             LocalPrefix(ip_interface(f"{a.address}/{a.prefix_length}").network, link.name, a.address)
             for link in links
+            if link.up
             for a in link.addresses
         ),
         uplinks=(link.name for link in links),

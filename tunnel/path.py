@@ -36,7 +36,8 @@ class Encapsulation(Enum):
 class TunnelPath:
     """One way to the other end of the tunnel. A handover is the assignment of another one.
 
-    `local` and `remote` are of one family. Ports are zero unless the encapsulation is in UDP.
+    `local` and `remote` are of one family. Ports are zero unless the encapsulation is in UDP; a local port of
+    zero is that of whatever underlay is open at `local`.
     `interface` is the physical link, or "" where routing decides (home agent).
     `link_mtu` is the MTU of the outer packet in octets.
     """

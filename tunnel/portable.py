@@ -369,7 +369,8 @@ class PortablePlane(DataPlane):
 
     def _carrier_of(self, path: TunnelPath) -> Carrier | None:
         for carrier in self._carriers:
-            if carrier.local != path.local or (path.encapsulation.in_udp and carrier.port != path.local_port):
+            other_port = path.local_port not in (0, carrier.port)
+            if carrier.local != path.local or (path.encapsulation.in_udp and other_port):
                 continue
             if not path.interface or not carrier.interface or path.interface == carrier.interface:
                 return carrier
