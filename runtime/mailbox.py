@@ -17,8 +17,8 @@ CAPACITY = 256
 class Mailbox(Generic[ItemT]):
     """Items posted by another thread are delivered in the loop's thread, in order.
 
-    Whatever exceeds `capacity` is dropped and counted in `dropped`: a flood of control packets costs a bounded
-    amount of memory.
+    Whatever exceeds `capacity` is dropped and counted in `dropped`: a flood of control packets costs a
+    bounded amount of memory.
     """
 
     def __init__(self, deliver: Callable[[ItemT], None], capacity: int = CAPACITY) -> None:
