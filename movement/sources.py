@@ -1,0 +1,290 @@
+"""Watches the kernel: hints by rtnetlink, a snapshot after each, and word of what others removed of ours.
+
+Performs I/O (asyncio, rtnetlink, nfnetlink). RFC 6275 section 11.5.1.
+
+An event is only a hint. It is never applied: it makes the truth be read again, once for all hints of a
+moment. So an event that was lost (ENOBUFS), doubled or overtaken cannot leave a wrong picture, and a
+host on which nothing changes is never woken up. The sockets are our own: with pyroute2's AsyncIPRoute an
+overrun is the end of the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+from movement.links import LinkReader, Message, split
+from movement.snapshot import Snapshot
+
+
+class Event(IntEnum):
+    """rtnetlink messages that are heard."""
+
+    NEW_LINK = 16
+    DELETE_LINK = 17
+    NEW_ADDRESS = 20
+    DELETE_ADDRESS = 21
+    NEW_ROUTE = 24
+    DELETE_ROUTE = 25
+    DELETE_RULE = 33
+
+
+_LINKS, _IPV4_ADDRESSES, _IPV4_ROUTES, _IPV4_RULES = 1, 5, 7, 8
+_IPV6_ADDRESSES, _IPV6_ROUTES, _IPV6_RULES = 9, 11, 19
+_GROUPS = (_LINKS, _IPV4_ADDRESSES, _IPV4_ROUTES, _IPV4_RULES, _IPV6_ADDRESSES, _IPV6_ROUTES, _IPV6_RULES)
+_SOL_NETLINK, _ADD_MEMBERSHIP, _SO_RCVBUFFORCE = 270, 1, 33
+_RULE_PRIORITY, _RULE_PROTOCOL = 6, 21
+_MAIN_TABLE = 254
+_UP = 0x1
+
+_NETFILTER, _NFTABLES_GROUP, _NFTABLES = 12, 7, 10
+_NFT_TABLE_NAME = 1
+_NFT_DELETIONS = frozenset({2, 5, 8, 11})
+"""Of tables, chains, rules, sets: all of them name their table in the attribute _NFT_TABLE_NAME."""
+
+COALESCE = 0.001
+"""Seconds from the first hint to the snapshot: one action of a user or a daemon causes several events."""
+REST = 4.0
+"""After a snapshot the next one waits this many times as long as the reading took."""
+_RECEIVE_BUFFER = 1 << 20
+_READS_AT_ONCE = 64
+RETRY = 0.1
+"""Seconds to the next try when the kernel could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """How to recognise what belongs to this agent, and which netlink port makes its own changes.
+
+    `device` is the TUN device, `protocol` the routing protocol number on our routes and rules.
+    """
+
+    device: str = ""
+    protocol: int = 0
+    nft_table: str = ""
+    port: int = 0
+
+
+class Watcher:
+    """Calls `on_snapshot(snapshot, hinted_at)` after hints and `on_foreign_change(what)` after interference.
+
+    `hinted_at` is when the first hint came, in seconds of CLOCK_BOOTTIME. A foreign change is something
+    of ours that somebody else removed, or that may be gone: applying the desired state again repairs it.
+    Everything runs in the event loop's thread; a snapshot takes about half a millisecond.
+    """
+
+    def __init__(
+        self,
+        on_snapshot: Callable[[Snapshot, float], None],
+        ours: Ours | None = None,
+        on_foreign_change: Callable[[str], None] | None = None,
+    ) -> None:
+        self._on_snapshot = on_snapshot
+        self._on_foreign_change = on_foreign_change
+        self._ours = ours or Ours()
+        self._device_index = 0
+        self._reader = LinkReader(frozenset({self._ours.device}))
+        self._sockets: list[socket.socket] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._hinted_at: float | None = None
+        self._foreign: list[str] = []
+        self._quiet_until = 0.0
+
+    def start(self) -> None:
+        """Begin to listen, in the running event loop, and report the first snapshot."""
+        self._listen(socket.NETLINK_ROUTE, _GROUPS, self._route_message)
+        if self._ours.nft_table and self._on_foreign_change is not None:
+            self._listen(_NETFILTER, (_NFTABLES_GROUP,), self._nftables_message)
+        self._device_index = _index(self._ours.device)
+        self._hinted_at = _now()
+        self._report()
+
+    def read(self) -> Snapshot:
+        """The links as they are now, whatever was hinted."""
+        return self._reader.read()
+
+    def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        for listener in self._sockets:
+            loop.remove_reader(listener)
+            listener.close()
+        self._sockets.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._reader.close()
+
+    def _listen(self, family: int, groups: tuple[int, ...], handle: Callable[[Message], None]) -> None:
+        listener = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, family
+        )
+        self._sockets.append(listener)
+        listener.bind((0, 0))
+        with contextlib.suppress(OSError):  # a smaller buffer overruns sooner, which is harmless
+            listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        for group in groups:
+            listener.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+        asyncio.get_running_loop().add_reader(listener, self._drain, listener, handle)
+
+    def _drain(self, listener: socket.socket, handle: Callable[[Message], None]) -> None:
+        for _ in range(_READS_AT_ONCE):
+            try:
+                buffer = listener.recv(65536)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self._removed("events were lost, something of ours may be gone")
+                self._hint()
+                continue
+            for message in split(buffer):
+                handle(message)
+
+    def _route_message(self, message: Message) -> None:
+        match message.kind:
+            case Event.NEW_LINK | Event.DELETE_LINK:
+                self._link_message(message)
+            case Event.NEW_ADDRESS | Event.DELETE_ADDRESS:
+                index = struct.unpack_from("=I", message.body, 4)[0]
+                if index != self._device_index:
+                    self._hint()
+                elif message.kind == Event.DELETE_ADDRESS:
+                    self._removed_by(f"an address of {self._ours.device}", message)
+            case Event.NEW_ROUTE | Event.DELETE_ROUTE:
+                destination_length, table, protocol = (message.body[i] for i in (1, 4, 5))
+                if protocol == self._ours.protocol:
+                    if message.kind == Event.DELETE_ROUTE:
+                        self._removed_by("a route of ours", message)
+                elif destination_length == 0 and table == _MAIN_TABLE:
+                    self._hint()
+            case Event.DELETE_RULE:
+                attributes = _attributes(message.body[12:])
+                if attributes.get(_RULE_PROTOCOL, b"\0")[0] == self._ours.protocol:
+                    priority = int.from_bytes(attributes.get(_RULE_PRIORITY, b""), sys.byteorder)
+                    self._removed_by(f"rule {priority}", message)
+            case _:
+                return
+
+    def _link_message(self, message: Message) -> None:
+        index, flags = struct.unpack_from("=iI", message.body, 4)
+        if self._ours.device and message.kind == Event.NEW_LINK and index != self._device_index:
+            self._device_index = _index(self._ours.device)
+        if index != self._device_index:
+            self._hint()
+            if not flags & _UP:
+                self._removed("a link went down, and the kernel dropped the routes over it")
+        elif message.kind == Event.DELETE_LINK or not flags & _UP:
+            self._removed_by(f"the device {self._ours.device}", message)
+
+    def _nftables_message(self, message: Message) -> None:
+        """Our own replacement of the table removes and creates it: only the last word counts."""
+        name = _attributes(message.body[4:]).get(_NFT_TABLE_NAME, b"").rstrip(b"\0")
+        if message.kind >> 8 != _NFTABLES or name != self._ours.nft_table.encode():
+            return
+        gone = f"the nft table {self._ours.nft_table} was changed"
+        if message.kind & 0xFF in _NFT_DELETIONS:
+            self._removed(gone)
+        elif gone in self._foreign:
+            self._foreign.remove(gone)
+
+    def _removed_by(self, what: str, message: Message) -> None:
+        if message.port != self._ours.port or not message.port:
+            self._removed(f"{what} was removed by {_culprit(message.port)}")
+
+    def _removed(self, what: str) -> None:
+        if self._on_foreign_change is not None and what not in self._foreign:
+            self._foreign.append(what)
+            self._schedule()
+
+    def _hint(self) -> None:
+        if self._hinted_at is None:
+            self._hinted_at = _now()
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """In a storm of events, reading takes a fifth of the time at most."""
+        if self._timer is None:
+            delay = max(COALESCE, self._quiet_until - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._report)
+
+    def _report(self) -> None:
+        self._timer = None
+        hinted_at, self._hinted_at = self._hinted_at, None
+        foreign, self._foreign = self._foreign, []
+        snapshot = self._read(hinted_at) if hinted_at is not None else None
+        try:
+            if snapshot is not None and hinted_at is not None:
+                self._on_snapshot(snapshot, hinted_at)
+        finally:
+            if foreign and self._on_foreign_change is not None:
+                self._on_foreign_change("; ".join(foreign))
+
+    def _read(self, hinted_at: float) -> Snapshot | None:
+        """None, and another try soon, if the kernel cannot be read."""
+        started = time.monotonic()
+        try:
+            snapshot = self._reader.read()
+        except OSError:
+            self._hinted_at = hinted_at
+            self._quiet_until = started + RETRY
+            self._schedule()
+            return None
+        finished = time.monotonic()
+        self._quiet_until = finished + REST * (finished - started)
+        return snapshot
+
+
+async def watch(
+    on_snapshot: Callable[[Snapshot, float], None],
+    ours: Ours | None = None,
+    on_foreign_change: Callable[[str], None] | None = None,
+) -> None:
+    """Run a Watcher until cancelled."""
+    watcher = Watcher(on_snapshot, ours, on_foreign_change)
+    try:
+        watcher.start()
+        await asyncio.get_running_loop().create_future()
+    finally:
+        watcher.close()
+
+
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _index(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
+
+
+def _culprit(port: int) -> str:
+    """A netlink port is usually the id of the process that opened it; the kernel's is zero."""
+    if not port:
+        return "the kernel"
+    try:
+        return f"{Path(f'/proc/{port}/comm').read_text().strip()} (process {port})"
+    except OSError:
+        return f"process {port}"
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    """Type -> value of netlink attributes."""
+    found: dict[int, bytes] = {}
+    at = 0
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        found[kind & 0x3FFF] = data[at + 4 : at + length]
+        at += (max(length, 4) + 3) & ~3
+    return found
