@@ -20,10 +20,20 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from tunnel.kernel import PROTOCOL, Address, KernelRoute, Network, ProxyNeighbour, RouteType, Rule
+from tunnel.kernel import (
+    PROTOCOL,
+    TABLE_LOCAL,
+    Address,
+    KernelRoute,
+    Network,
+    ProxyNeighbour,
+    RouteType,
+    Rule,
+)
 
 ERROR, DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
+HEADER_SIZE = _HEADER.size
 _REQUEST, _ACK, _DUMP, _EXCLUSIVE, _CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
 _NEW_LINK, _GET_LINK, _NEW_ADDRESS, _DELETE_ADDRESS, _GET_ADDRESS = 16, 18, 20, 21, 22
 _NEW_ROUTE, _DELETE_ROUTE, _GET_ROUTE = 24, 25, 26
@@ -39,6 +49,7 @@ _PROXY, _PERMANENT, _NO_DAD, _UP = 0x8, 0x80, 0x2, 0x1
 
 _ALREADY = frozenset({errno.EEXIST})
 _GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENODEV, errno.EAFNOSUPPORT})
+_LINK_CHANGED = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.ENODEV, errno.EINVAL})
 
 Attributes = list[tuple[str, object]]
 
@@ -71,8 +82,10 @@ def delete_rule(rule: Rule) -> Change:
 
 
 def add_route(route: KernelRoute, index: int | None) -> Change:
+    """A local route may be late: its link just went down or lost the address. It is not needed then."""
     message = _route_message(route, index, _NEW_ROUTE, _CREATE)
-    return Change(f"add {route_text(route)}", message, _ALREADY)
+    fine = _ALREADY | _LINK_CHANGED if route.table == TABLE_LOCAL else _ALREADY
+    return Change(f"add {route_text(route)}", message, fine)
 
 
 def delete_route(route: KernelRoute, index: int | None) -> Change:
@@ -116,12 +129,12 @@ def list_routes() -> tuple[bytes, ...]:
     return tuple(_query(rtmsg, _GET_ROUTE, family, {"proto": PROTOCOL}) for family in _FAMILY.values())
 
 
-def list_proxies() -> bytes:
-    return _query(ndmsg, _GET_NEIGHBOUR, AF_UNSPEC, {"flags": _PROXY})
+def list_proxies() -> tuple[bytes, ...]:
+    return (_query(ndmsg, _GET_NEIGHBOUR, AF_UNSPEC, {"flags": _PROXY}),)
 
 
-def list_addresses(index: int) -> bytes:
-    return _query(ifaddrmsg, _GET_ADDRESS, AF_UNSPEC, {"index": index})
+def list_addresses(index: int) -> tuple[bytes, ...]:
+    return (_query(ifaddrmsg, _GET_ADDRESS, AF_UNSPEC, {"index": index}),)
 
 
 def get_device(index: int) -> bytes:

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from errno import EACCES, EAFNOSUPPORT, ENOENT, EOPNOTSUPP, EPERM
+from functools import partial
 from itertools import islice
+from typing import Any, TypeVar
 
 from tunnel import rtmessages
 from tunnel.kernel import Address, KernelError, KernelRoute, Owner, ProxyNeighbour, Rule
 from tunnel.rtmessages import DONE, ERROR, Change, Device
+
+T = TypeVar("T")
 
 _SOL_NETLINK, _CAP_ACK, _STRICT_CHECK = 270, 10, 12
 _SO_NETNS_COOKIE = 71
@@ -29,10 +33,12 @@ _NOTHING_THERE = frozenset({ENOENT, EAFNOSUPPORT, EOPNOTSUPP})
 class Rtnetlink:
     """A socket in the network namespace of the thread that makes it."""
 
-    __slots__ = ("_sequence", "_socket")
+    __slots__ = ("_decoded", "_interfaces", "_sequence", "_socket")
 
     def __init__(self) -> None:
         self._sequence = 0
+        self._interfaces: list[tuple[int, str]] = []
+        self._decoded: dict[bytes, dict[bytes, Any]] = {}
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
             self._socket.bind((0, 0))
@@ -61,25 +67,22 @@ class Rtnetlink:
 
     def rules(self, owner: Owner) -> frozenset[Rule]:
         """The policy rules with our protocol number at the owner's priorities."""
-        found = (rtmessages.our_rule(m) for query in rtmessages.list_rules() for m in self._ask(query))
-        return frozenset(rule for rule in found if rule is not None and rule.priority in owner.priorities)
+        found = self._read(rtmessages.list_rules(), rtmessages.our_rule)
+        return frozenset(rule for rule in found if rule.priority in owner.priorities)
 
     def routes(self, owner: Owner) -> frozenset[KernelRoute]:
         """The routes with our protocol number in the owner's tables."""
-        found = (
-            rtmessages.our_route(m, _name) for query in rtmessages.list_routes() for m in self._ask(query)
-        )
-        return frozenset(route for route in found if route is not None and route.table in owner.tables)
+        found = self._read(rtmessages.list_routes(), partial(rtmessages.our_route, name=_name))
+        return frozenset(route for route in found if route.table in owner.tables)
 
     def proxies(self) -> frozenset[ProxyNeighbour]:
         """The proxied neighbours with our protocol number."""
-        found = (rtmessages.our_proxy(m, _name) for m in self._ask(rtmessages.list_proxies()))
-        return frozenset(proxy for proxy in found if proxy is not None)
+        return frozenset(self._read(rtmessages.list_proxies(), partial(rtmessages.our_proxy, name=_name)))
 
     def addresses(self, index: int) -> frozenset[tuple[Address, int]]:
         """Address and prefix length of everything on the device with this index."""
-        found = (rtmessages.device_address(m, index) for m in self._ask(rtmessages.list_addresses(index)))
-        return frozenset(address for address in found if address is not None)
+        read = partial(rtmessages.device_address, index=index)
+        return frozenset(self._read(rtmessages.list_addresses(index), read))
 
     def device(self, name: str) -> Device | None:
         """The device of this name, if there is one."""
@@ -126,6 +129,25 @@ class Rtnetlink:
         except OSError as error:
             raise explained("change the kernel's configuration", error.errno) from None
         return [results[number] for number in range(first, first + len(batch))]
+
+    def _read(self, queries: Iterable[bytes], read: Callable[[bytes], T | None]) -> Iterator[T]:
+        """What the answers to the queries say, without what is not ours.
+
+        Decoding costs more than the dump. A message whose bytes were seen before says the same, as long
+        as interfaces have the same names: so the cost is that of what is new, not of what there is.
+        """
+        interfaces = socket.if_nameindex()
+        if interfaces != self._interfaces:
+            self._interfaces = interfaces
+            self._decoded.clear()
+        for query in queries:
+            known = self._decoded.get(query, {})
+            self._decoded[query] = fresh = {
+                body: known[body] if body in known else read(message)
+                for message in self._ask(query)
+                for body in (message[rtmessages.HEADER_SIZE :],)
+            }
+            yield from (value for value in fresh.values() if value is not None)
 
     def _ask(self, query: bytes) -> Iterator[bytes]:
         """The messages that answer a dump request; none for a table or family that does not exist."""

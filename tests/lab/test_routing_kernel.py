@@ -161,6 +161,38 @@ def test_routes_that_a_visited_network_pushes_catch_nothing(world: World) -> Non
     assert set(routes_to(world.mn, destinations[:50], f"mark {MARK}")) == {"e0"}
 
 
+def test_an_access_point_that_pushes_routes_sees_no_packet_of_ours(world: World) -> None:
+    world.mn.sh(HOSTILE_ROUTES)
+    world.tun()
+    state = world.state()
+    destinations = random_destinations(100)
+
+    def send() -> None:
+        for destination in destinations:
+            family = socket.AF_INET6 if ":" in destination else socket.AF_INET
+            with socket.socket(family, socket.SOCK_DGRAM) as application:
+                application.sendto(b"secret", (destination, 9))
+
+    with listening(world.ap) as ap:
+        world.mn.run(send)
+        assert sum(b"secret" in frame for frame in heard(ap)) == 100
+        world.apply(state, config())
+        world.mn.run(send)
+        assert sum(b"secret" in frame for frame in heard(ap)) == 0
+
+
+def test_a_link_that_vanishes_or_goes_down_while_we_apply_does_no_harm(world: World) -> None:
+    world.tun()
+    state = world.state()
+    ula = LocalPrefix(IPv6Network("fd00:7::/64"), "e0")
+    wanted = config(local_prefixes=(LAN, ula))
+    for damage in ("ip addr flush dev e0", "ip link set e0 down", "ip link del e0"):
+        world.apply(state, config(local_prefixes=()))
+        world.mn.sh(damage)
+        world.apply(state, wanted)
+        assert routes_to(world.mn, ["8.8.8.8", "192.168.7.9"]) == ["mip0", "mip0"]
+
+
 def test_without_the_tun_device_traffic_is_unreachable_and_repair_brings_it_back(world: World) -> None:
     destinations = random_destinations(60)
     world.mn.sh(HOSTILE_ROUTES)
