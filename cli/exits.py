@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import IntEnum
 
-from runtime.client import ErrorKind
+from runtime.control import ErrorKind
 
 
 class Exit(IntEnum):
