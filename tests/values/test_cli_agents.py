@@ -1,0 +1,112 @@
+"""What both agents really answer keeps to the shipped schemas, and makes a screen."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cli import home_agent_screen, roam_screen, status_screen
+from cli.paint import Paint
+from home_agent import status as home_agent_status
+from home_agent.status import Moment
+from mn_agent.status import Clocks, plan, status
+from runtime.control import decode_reply, encode_result
+from tests.machines import ha_script
+from tests.machines.ha_script import HomeScript, home4, over_ipv4
+from tests.machines.mobile_node_script import CAFE4, CAMPUS6, MOBILE4, OFFICE6, Script, configuration, link
+from tests.values.test_cli_schemas import mistakes, schema_of
+from tunnel.plane import Counters
+
+COUNTERS = Counters(3, 4000, 5, 6000, {"no path": 7})
+
+
+def status_of(script: Script) -> dict[str, Any]:
+    clocks = Clocks(script.now, 1_800_000_000.0 + script.now)
+    return over_the_wire(status(script.node, COUNTERS, "esp aes-cbc hmac-sha256-128", "0.1.0", clocks))
+
+
+def over_the_wire(result: Any) -> dict[str, Any]:
+    """As a client gets it: through a line of the control protocol."""
+    received = decode_reply(encode_result(1, result))
+    found: Any = received[1]
+    assert isinstance(found, dict), received
+    return found
+
+
+def screen(result: dict[str, Any]) -> str:
+    assert list(mistakes(schema_of(result), result)) == []
+    return status_screen.render_status(result, Paint())
+
+
+def test_a_mobile_node_in_every_state_makes_a_right_screen() -> None:
+    script = Script(configuration(agent='name = "ha.example.net"'))
+    assert screen(status_of(script)).startswith("○ no network — ")
+    script.links(link("eth0", OFFICE6))
+    assert screen(status_of(script)).startswith("◌ resolving — ")
+
+    script = Script()
+    script.links(link("eth0", CAFE4))
+    assert screen(status_of(script)).startswith("◌ registering — waiting for ")
+    while status_of(script)["binding"]["attempts"] == 1:
+        script.sleep()
+    assert "try 2, next try in " in screen(status_of(script))
+
+    script = Script()
+    script.links(link("eth0", OFFICE6))
+    script.answer(script.one(), status=129)
+    assert screen(status_of(script)).startswith("✘ rejected — the home agent refused")
+
+    script = Script()
+    script.bind(link("eth0", OFFICE6))
+    assert screen(status_of(script)).startswith("● bound — home addresses reachable through eth0 (IPv6)")
+    script.at(10.0).links(link("eth0", CAMPUS6))
+    script.at(10.1).answer(script.one())
+    shown = screen(status_of(script))
+    assert "eth0 (IPv6) → eth0 (IPv6)  outage 100 ms" in shown
+    assert "1 handover, 0 failed, worst outage 100 ms" in shown
+
+
+@pytest.mark.parametrize("address", [OFFICE6, CAFE4, MOBILE4])
+def test_a_bound_status_has_no_unknown_words(address: Any) -> None:
+    script = Script()
+    script.bind(link("eth0", address))
+    shown = screen(status_of(script))
+    assert "?" not in shown
+    assert "None" not in shown
+
+
+def test_a_dry_run_is_what_the_schema_says() -> None:
+    script = Script(configuration(more='[movement]\ninterfaces = ["eth0", "wlan0"]'))
+    script.bind(link("eth0", OFFICE6), link("wlan0", MOBILE4, index=3))
+    target = script.node.target
+    assert target is not None
+    planned = plan(script.node, target)
+    result = over_the_wire({"schema": "mnctl/roam/1", "result": "unchanged", "dry_run": planned})
+    assert list(mistakes(schema_of(result), result)) == []
+    shown = roam_screen.render_roam(result, Paint())
+    assert shown.startswith("Would move care-of ")
+    assert "BU   seq " in shown
+
+
+def test_a_home_agent_with_a_binding_behind_a_nat_answers_all_four_questions_rightly() -> None:
+    script = HomeScript()
+    update = over_ipv4(script.laptop, home4(), care_of=ha_script.PRIVATE4, sequence=7)
+    script.feed(script.laptop.udp(update, ha_script.NAT4, 61000))
+    now = Moment(ha_script.START + 20, 1_700_000_020.0)
+    node = next(iter(script.agent.nodes.values()))
+    answers = [
+        home_agent_status.status(script.agent, now, "running", "0.1.0", COUNTERS, []),
+        home_agent_status.bindings(script.agent, now),
+        home_agent_status.leases(script.agent, now),
+        home_agent_status.show(script.agent, node, now),
+    ]
+    told = [over_the_wire(json.loads(json.dumps(answer))) for answer in answers]
+    for result in told:
+        assert list(mistakes(schema_of(result), result)) == []
+    head, bindings, leases, one = told
+    assert home_agent_screen.render_status(head, Paint()).startswith("● running — 1 binding")
+    assert "192.168.7.2 → 198.51.100.99:61000" in home_agent_screen.render_bindings(bindings["bindings"])
+    assert "pool" in home_agent_screen.render_leases(leases, leases["leases"])
+    assert "● bound" in home_agent_screen.render_node(one, Paint())
