@@ -94,7 +94,7 @@ def test_after_a_reboot_the_lifetime_goes_on_by_the_wall_clock(
     monkeypatch.setattr(store_module, "_boot_id", lambda: "another boot")
     wall, boot = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
     monkeypatch.setattr(store_module, "boottime", lambda: 30.0)
-    monkeypatch.setattr(store_module.time, "time", lambda: wall + elapsed)
+    monkeypatch.setattr("home_agent.store.time.time", lambda: wall + elapsed)
     loaded, _ = Store(path).load()
     after = by_home(loaded)[LAPTOP].binding
     assert after is not None
@@ -107,7 +107,7 @@ def test_a_wall_clock_that_was_set_back_lengthens_no_binding(
     path = tmp_path / "ha.sqlite"
     Store(path).save(records)
     monkeypatch.setattr(store_module, "_boot_id", lambda: "another boot")
-    monkeypatch.setattr(store_module.time, "time", lambda: 86400.0)
+    monkeypatch.setattr("home_agent.store.time.time", lambda: 86400.0)
     monkeypatch.setattr(store_module, "boottime", lambda: 30.0)
     loaded, _ = Store(path).load()
     binding = by_home(loaded)[LAPTOP].binding

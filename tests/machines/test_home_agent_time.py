@@ -74,7 +74,7 @@ def test_a_binding_that_is_not_refreshed_is_asked_about_and_then_ends(ha: HomeSc
     assert ha.route(LAPTOP4) is None
     assert ha.defended == {}
     assert ha.kernel is not None
-    assert ha.kernel.routes == ha.kernel.proxies == ()
+    assert (ha.kernel.routes, ha.kernel.proxies) == ((), ())
     assert ha.records[LAPTOP].binding is None
     assert ha.events() == [("binding", "expired")]
     assert ha.agent.deadline() is None
