@@ -1,0 +1,88 @@
+"""Who plays: addresses, keys and configurations of two home agents and two mobile nodes.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+
+import home_agent.config
+import mn_agent.config
+from mn_agent.binding_update_list import HomeAgent
+from tunnel.security import Encryption, Integrity, KeyPair, SecurityAssociation
+
+LAPTOP6, TABLET6 = IPv6Address("2001:db8:99::77"), IPv6Address("2001:db8:99::78")
+LAPTOP4 = IPv4Address("203.0.113.77")
+CORRESPONDENT6, CORRESPONDENT4 = IPv6Address("2001:db8:cc::1"), IPv4Address("192.0.2.80")
+MALLORY6, MALLORY4 = IPv6Address("2001:db8:bad::1"), IPv4Address("192.0.2.66")
+HOMES = {"laptop": LAPTOP6, "tablet": TABLET6}
+
+AGENTS = (
+    HomeAgent("ha1.example.net", IPv6Address("2001:db8:99::2"), IPv4Address("203.0.113.2")),
+    HomeAgent("ha2.example.net", IPv6Address("2001:db8:99::3"), IPv4Address("203.0.113.3")),
+)
+
+_HOME_AGENT = """
+[home_agent]
+interface = "eth0"
+ipv6 = "{ipv6}"
+ipv4 = "{ipv4}"
+[home_link]
+ipv6_prefix = "2001:db8:99::/64"
+ipv4_prefix = "203.0.113.0/24"
+ipv4_pool = "203.0.113.128/26"
+[binding]
+max_lifetime = {lifetime}
+[[mobile_node]]
+name = "laptop"
+home_address = "2001:db8:99::77"
+ipv4 = "203.0.113.77"
+key_file = "laptop.toml"
+[[mobile_node]]
+name = "tablet"
+home_address = "2001:db8:99::78"
+key_file = "tablet.toml"
+"""
+
+_MOBILE_NODE = """
+[home]
+ipv6 = "{ipv6}"
+ipv4 = "{ipv4}"
+[home_agent]
+{agent}
+[security]
+key_file = "keys.toml"
+[binding]
+lifetime = {lifetime}
+"""
+
+BY_ADDRESS = 'ipv6 = "2001:db8:99::2"\nipv4 = "203.0.113.2"'
+BY_NAME = 'name = "ha1.example.net"'
+BY_SERVICE = 'service = "example.net"'
+
+
+def home_agent_configuration(number: int, lifetime: int = 3600) -> home_agent.config.Configuration:
+    agent = AGENTS[number]
+    text = _HOME_AGENT.format(ipv6=agent.ipv6, ipv4=agent.ipv4, lifetime=lifetime)
+    return home_agent.config.parse_configuration(text)
+
+
+def mobile_node_configuration(
+    name: str, agent: str = BY_ADDRESS, lifetime: int = 420
+) -> mn_agent.config.Configuration:
+    """The laptop has a static IPv4 home address, the tablet asks for one."""
+    ipv4 = str(LAPTOP4) if name == "laptop" else "dynamic"
+    text = _MOBILE_NODE.format(ipv6=HOMES[name], ipv4=ipv4, agent=agent, lifetime=lifetime)
+    return mn_agent.config.parse_configuration(text)
+
+
+def keys_of(name: str) -> KeyPair:
+    """The same at every home agent. Updates are not encrypted, so that runs repeat octet by octet."""
+    number = int(HOMES[name]) & 0xFF
+    return KeyPair(
+        SecurityAssociation(0x1000 + number, Integrity.HMAC_SHA256_128, bytes([number, 1]) * 16),
+        SecurityAssociation(
+            0x2000 + number, Integrity.HMAC_SHA1_96, bytes([number, 2]) * 10, Encryption.AES_CBC, bytes(16)
+        ),
+    )

@@ -1,0 +1,213 @@
+"""A host with a real HomeAgent, a real Endpoint and the real Driver, on the home link.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from ipaddress import IPv6Address
+from random import Random
+from typing import assert_never
+
+from home_agent.actions import (
+    Action,
+    ConfigureKernel,
+    Defend,
+    InstallTable,
+    ProbeAddresses,
+    Remember,
+    Report,
+    SendControl,
+)
+from home_agent.binding_cache import Binding
+from home_agent.config import Configuration
+from home_agent.events import ControlReceived, Event, Probed, Start
+from home_agent.node import HomeAgent
+from home_agent.records import Record, from_document, to_document
+from mn_agent.memory import ESP_EPOCH
+from runtime.driver import Driver
+from tests.internet.home_link import HomeLink
+from tests.internet.internet import Internet
+from tests.internet.law import Law
+from tests.internet.mobile_host import EPOCH, FLIGHT
+from tests.internet.payload import addresses_of
+from tests.internet.plane import Carrier, Plane
+from tests.internet.timeline import Timeline, VirtualTimer
+from tests.internet.weather import Address, Datagram
+from tunnel.endpoint import EndpointConfig, Role
+from tunnel.forwarding import ForwardingTable
+from tunnel.kernel import KernelConfig
+from tunnel.path import Arrival
+from tunnel.security import KeyPair
+from wire.ip import PROTOCOL_UDP
+
+
+class HomeHost:
+    """`forwarded` takes what came out of the tunnel for the rest of the world."""
+
+    def __init__(
+        self,
+        name: str,
+        timeline: Timeline,
+        rng: Random,
+        law: Law,
+        internet: Internet,
+        home_link: HomeLink,
+        configuration: Configuration,
+        keys: dict[IPv6Address, KeyPair],
+    ) -> None:
+        self.name = name
+        self.configuration = configuration
+        self.keys = keys
+        self.disk: dict[IPv6Address, Record] = {}
+        self.reports: deque[tuple[float, Report]] = deque(maxlen=200)
+        self.forwarded: Callable[[bytes, Datagram], None] = lambda packet, datagram: None
+        self.kernel: KernelConfig | None = None
+        self.answers = 0
+        self.octets_in = self.octets_out = 0
+        self.running = False
+        self._timeline = timeline
+        self._rng = rng
+        self._law = law
+        self._internet = internet
+        self._home_link = home_link
+        section = configuration.home_agent
+        for address in (section.ipv6, section.ipv4):
+            internet.hold(address, self._receive)
+        self._carriers: dict[Address, Carrier] = {
+            section.ipv6: Carrier(section.ipv6, 0, "", self._transmit),
+            section.ipv4: Carrier(section.ipv4, section.port, "", self._transmit),
+        }
+        self.start()
+
+    def start(self, *, remember: bool = True) -> None:
+        """Run the home agent, with what it has on disk or with nothing."""
+        if not remember:
+            self.disk.clear()
+        now = self._timeline.now
+        records = [from_document(json.loads(json.dumps(to_document(r)))) for r in self.disk.values()]
+        self.node = HomeAgent(
+            self.configuration,
+            self.keys,
+            records,
+            now,
+            first_sequence=int(EPOCH + now) - ESP_EPOCH,
+            iv_source=Random(self._rng.getrandbits(32)).randbytes,
+        )
+        section = self.configuration.home_agent
+        self.plane = Plane(Role.HOME_AGENT, self._on_control, self._deliver, self._clock)
+        self.plane.carriers.extend(self._carriers.values())
+        own = frozenset({section.ipv6})
+        self.plane.configure(EndpointConfig(own, frozenset(), frozenset({section.ipv6, section.ipv4})))
+        self.timer = VirtualTimer(self._timeline, self._wake)
+        self.driver: Driver[Event, Action] = Driver(
+            self.node,
+            self._perform,
+            clock=self._clock,
+            on_fault=lambda fault: self._law.broken("never-raises", f"{self.name}: {fault.text}", fault.error),
+            timer=self.timer,
+            time_asleep=lambda: 0.0,
+            kept=FLIGHT,
+        )
+        self.running = True
+        self._law.home_agent_started(self, forgetful=not remember)
+        self.driver.start()
+        self.tell(Start())
+
+    def crash(self) -> None:
+        """kill -9, or the machine is off: nobody answers on the home link for the home addresses."""
+        self.running = False
+        self.driver.stop()
+        self.plane.install(ForwardingTable())
+        self._home_link.silence(self.name)
+
+    def tell(self, event: Event) -> None:
+        if self.running:
+            self.driver.dispatch(event)
+            self._law.home_agent_stepped(self)
+
+    def binding(self, home: IPv6Address) -> Binding | None:
+        return self.node.books.cache.get(home)
+
+    def send(self, packet: bytes) -> None:
+        """A neighbour on the home link, or the world behind it, sends `packet` to a home address."""
+        if self.running:
+            self.plane.outbound(packet)
+
+    def _deliver(self, packet: bytes, datagram: Datagram) -> None:
+        self._law.delivered_to_home_agent(self, packet, datagram)
+        destination = addresses_of(packet)[1]
+        if self.plane.endpoint.table.find(destination.packed) is not None:
+            self.plane.outbound(packet)  # from one mobile node to another
+        else:
+            self.forwarded(packet, datagram)
+
+    # ---- what the shell does ---------------------------------------------------------------
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Remember(record=record):
+                self.disk[record.home_address] = record
+            case InstallTable(table=table):
+                self.plane.install(table)
+            case ConfigureKernel(config=config):
+                self.kernel = config
+            case Defend(addresses=addresses):
+                self._home_link.defend(self.name, frozenset(addresses))
+            case ProbeAddresses(home_address=home, addresses=addresses):
+                self._home_link.probe(self.name, addresses, partial(self._probed, self.driver, home, addresses))
+            case SendControl(packet=packet, via=via):
+                self._send_control(packet, via)
+            case Report():
+                self.reports.append((self._timeline.now, action))
+            case _:
+                assert_never(action)
+
+    def _probed(
+        self,
+        asker: Driver[Event, Action],
+        home: IPv6Address,
+        addresses: frozenset[Address],
+        in_use: frozenset[Address],
+    ) -> None:
+        if asker is self.driver:
+            self.tell(Probed(home, addresses, in_use))
+
+    def _send_control(self, packet: bytes, via: Arrival) -> None:
+        self._law.answer_sent(self, packet, via)
+        self.answers += 1
+        self.octets_out += len(packet)
+        if via.local.version == 4:
+            self._transmit(
+                Datagram(via.local, via.remote, PROTOCOL_UDP, packet, via.local_port, via.remote_port)
+            )
+        else:
+            self._transmit(Datagram(via.local, via.remote, packet[6], packet))
+
+    def _transmit(self, datagram: Datagram) -> bool:
+        self._internet.carry(datagram)
+        return True
+
+    # ---- what comes in ---------------------------------------------------------------------
+    def _receive(self, datagram: Datagram) -> None:
+        if self.running:
+            self.octets_in += len(datagram.payload)
+            self.plane.inbound(self._carriers[datagram.destination], datagram)
+
+    def _on_control(self, packet: bytes, arrival: Arrival) -> None:
+        before = self._law.before_update(self)
+        self._law.update_arrived(self, packet, arrival)
+        self.driver.dispatch(ControlReceived(packet, arrival))
+        self._law.update_handled(self, packet, before)
+        self._law.home_agent_stepped(self)
+
+    def _wake(self) -> None:
+        self._law.rang(self.name)
+        self.driver.wake()
+        self._law.home_agent_stepped(self)
+
+    def _clock(self) -> float:
+        return self._timeline.now

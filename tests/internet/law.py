@@ -1,0 +1,334 @@
+"""What must hold at every instant, whatever the network, an attacker or a user does.
+
+Pure. The law knows the truth that no node knows: which octets were written by whom, and what has been
+delivered. design.md section 8, threats.md C.1 rows 5, 8, 9, 10, 11 and (d) rows 8, 10, 12, 13.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING
+
+from home_agent.binding_cache import OLD_PATH_GRACE, Binding
+from mn_agent.actions import SendControl
+from mn_agent.registration import MAX_OUTSTANDING, Registered, State
+from tests.internet.payload import addresses_of, number_of
+from tests.internet.timeline import Timeline
+from tests.internet.weather import Address, Datagram
+from tunnel.envelope import OpenedControl, open_control
+from tunnel.forwarding import Peer, Route, peer_of
+from tunnel.path import Arrival, Encapsulation, TunnelPath
+from tunnel.replay import ReplayWindow
+from tunnel.security import Opener
+from wire.mobility import BindingUpdate
+from wire.serial import is_newer16
+
+if TYPE_CHECKING:
+    from tests.internet.home_host import HomeHost
+    from tests.internet.mobile_host import MobileHost
+
+UPDATES_A_SECOND = 3
+BUSY = 8
+"""Times that a timer may ring at one instant before it is called a busy loop."""
+KEPT = 8192
+_SOON = 1e-6
+
+Bindings = dict[IPv6Address, Binding]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A Binding Update that a mobile node really wrote."""
+
+    home: IPv6Address
+    care_of: Address
+    sequence: int
+    lifetime: int
+
+
+@dataclass(slots=True)
+class _Sender:
+    """What a mobile node has sent since it started."""
+
+    sequence: int | None = None
+    esp: int = 0
+    sent_at: deque[float] = field(default_factory=lambda: deque(maxlen=UPDATES_A_SECOND))
+
+
+@dataclass(slots=True)
+class _Receiver:
+    """What a home agent has learnt from authentic updates since it last lost its memory."""
+
+    arrivals: dict[IPv6Address, deque[tuple[Update, Arrival]]] = field(default_factory=dict)
+    handled: set[bytes] = field(default_factory=set)
+    doors: set[tuple[Address, int]] = field(default_factory=set)
+    previous: dict[IPv6Address, tuple[TunnelPath, bool, float]] = field(default_factory=dict)
+    bindings: Bindings = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """One breach: which article, and how."""
+
+    article: str
+    text: str
+    at: float
+    error: Exception | None = None
+
+
+class Law:
+    """Watches every host. What is broken is kept in `breaches`, except the articles in `tolerated`."""
+
+    def __init__(self, timeline: Timeline, tolerated: frozenset[str] = frozenset()) -> None:
+        self.breaches: list[Broken] = []
+        self.overlooked: Counter[str] = Counter()
+        self.forged: set[int] = set()
+        """Numbers of payload packets that no honest host has sent."""
+        self.receivers: dict[int, str] = {}
+        """Number of a payload packet to a mobile node -> who must be the one to get it."""
+        self._timeline = timeline
+        self._tolerated = tolerated
+        self._updates: dict[bytes, Update] = {}
+        self._answers: set[bytes] = set()
+        self._openers: dict[str, Opener] = {}
+        self._senders: dict[str, _Sender] = {}
+        self._home_agents: dict[str, _Receiver] = {}
+        self._rings: dict[str, tuple[float, int]] = {}
+        self.home_agent_addresses: set[Address] = set()
+
+    def broken(self, article: str, text: str, error: Exception | None = None) -> None:
+        if article in self._tolerated:
+            self.overlooked[article] += 1
+        else:
+            self.breaches.append(Broken(article, text, self._timeline.now, error))
+
+    # ---- time ------------------------------------------------------------------------------
+    def rang(self, name: str) -> None:
+        """No timer rings again and again at one instant: that would be a busy loop."""
+        now = self._timeline.now
+        at, count = self._rings.get(name, (now, 0))
+        count = count + 1 if at == now else 1
+        self._rings[name] = (now, count)
+        if count == BUSY:
+            self.broken("no-busy-loop", f"{name} was woken {count} times at once")
+
+    # ---- the mobile node sends -------------------------------------------------------------
+    def mobile_node_started(self, host: MobileHost, forgetful: bool) -> None:
+        sender = self._senders.setdefault(host.name, _Sender())
+        sender.sent_at.clear()
+        if forgetful:
+            sender.sequence = None
+
+    def update_sent(self, host: MobileHost, action: SendControl) -> None:
+        now, name = self._timeline.now, host.name
+        sender = self._senders[name]
+        opener = self._openers.setdefault(name, Opener(host.keys.update, ReplayWindow()))
+        opener.window = ReplayWindow()
+        opened = open_control(action.packet, {opener.association.spi: opener}, host.configuration.profile)
+        if not isinstance(opened, OpenedControl) or opened.spi is None:
+            self.broken("updates-are-protected", f"{name} sent {action.packet.hex()}")
+            return
+        message = opened.packet.message
+        if not isinstance(message, BindingUpdate):
+            self.broken("updates-are-protected", f"{name} sent {message}")
+            return
+        if sender.sequence is not None and not is_newer16(message.sequence, sender.sequence):
+            self.broken("sequences-are-newer", f"{name}: {message.sequence} after {sender.sequence}")
+        if opener.window.highest <= sender.esp:
+            self.broken("esp-numbers-are-newer", f"{name}: {opener.window.highest} after {sender.esp}")
+        sent_at = sender.sent_at
+        if len(sent_at) == UPDATES_A_SECOND and now < sent_at[0] + 1.0 - _SOON:
+            self.broken("three-updates-a-second", f"{name}: 4 updates in {now - sent_at[0]:.3f} s")
+        sender.sequence, sender.esp = message.sequence, opener.window.highest
+        sent_at.append(now)
+        _keep(self._updates)
+        home = opened.packet.home_side_source
+        self._updates[action.packet] = Update(home, action.care_of, message.sequence, message.lifetime)
+
+    def routes_installed(self, host: MobileHost, routes: tuple[Route, ...]) -> None:
+        if len({route.path for route in routes}) > 1:
+            self.broken("one-path-for-all", f"{host.name} sends by {sorted({str(r.path) for r in routes})}")
+        for path in {path for route in routes for path in (route.path, *route.accept)}:
+            if path.remote not in self.home_agent_addresses:
+                self.broken("only-the-home-agent", f"{host.name} uses {path}")
+
+    # ---- the home agent hears --------------------------------------------------------------
+    def home_agent_started(self, host: HomeHost, forgetful: bool) -> None:
+        """With its memory a home agent may go on with what it knew; without, it knows nothing."""
+        old = self._home_agents.get(host.name)
+        if old is None or forgetful:
+            self._home_agents[host.name] = _Receiver()
+        else:
+            old.previous.clear()
+            old.bindings = {home: host.node.books.cache.get(home) or b for home, b in old.bindings.items()}
+
+    def before_update(self, host: HomeHost) -> tuple[Bindings, int]:
+        return _bindings(host), host.answers
+
+    def update_arrived(self, host: HomeHost, packet: bytes, arrival: Arrival) -> None:
+        update = self._updates.get(packet)
+        known = self._home_agents[host.name]
+        if update is None or packet in known.handled:
+            return
+        known.arrivals.setdefault(update.home, deque(maxlen=64)).append((update, arrival))
+        known.doors.add((arrival.remote, arrival.remote_port))
+
+    def update_handled(self, host: HomeHost, packet: bytes, before: tuple[Bindings, int]) -> None:
+        """Only authentic octets do anything, and those only once."""
+        known = self._home_agents[host.name]
+        effect = _bindings(host) != before[0] or host.answers != before[1]
+        if packet not in self._updates and effect:
+            self.broken("only-authentic-updates", f"{host.name} obeyed a forgery: {packet.hex()}")
+        if packet in known.handled and effect:
+            self.broken("no-replays", f"{host.name} obeyed a replay of {self._updates.get(packet)}")
+        if packet in self._updates:
+            known.handled.add(packet)
+
+    def answer_sent(self, host: HomeHost, packet: bytes, via: Arrival) -> None:
+        if (via.remote, via.remote_port) not in self._home_agents[host.name].doors:
+            self.broken("no-reflection", f"{host.name} answers to {via}")
+        if len(self._answers) > KEPT:
+            self._answers.clear()
+        self._answers.add(packet)
+
+    def home_agent_stepped(self, host: HomeHost) -> None:
+        """Every binding comes from an authentic update, and the table says what the bindings say."""
+        known = self._home_agents[host.name]
+        bindings = _bindings(host)
+        for home, binding in bindings.items():
+            old = known.bindings.get(home)
+            if old is not binding:
+                self._binding_changed(host, known, old, binding)
+        for home in known.bindings.keys() - bindings.keys():
+            known.previous.pop(home, None)
+        known.bindings = bindings
+        self._check_table(host, known)
+        if len(host.node._pending) > len(host.node.nodes) or len(host.node._strangers._buckets) > 4096:
+            self.broken("bounded-memory", f"{host.name} holds too much")
+
+    def _binding_changed(
+        self, host: HomeHost, known: _Receiver, old: Binding | None, new: Binding
+    ) -> None:
+        cause = (new.sequence, new.care_of, new.arrival)
+        arrived = known.arrivals.get(new.home_address, ())
+        if cause not in [(update.sequence, update.care_of, arrival) for update, arrival in arrived]:
+            self.broken("only-authentic-updates", f"{host.name} bound {cause}")
+        if old is None:
+            return
+        if not is_newer16(new.sequence, old.sequence) and new.updated_at != old.updated_at:
+            self.broken("sequences-are-newer", f"{host.name} took {new.sequence} after {old.sequence}")
+        if (old.arrival, old.care_of) != (new.arrival, new.care_of):
+            until = self._timeline.now + OLD_PATH_GRACE
+            known.previous[new.home_address] = (_path(old), old.nat, until)
+
+    def _check_table(self, host: HomeHost, known: _Receiver) -> None:
+        routes = host.plane.endpoint.table.routes
+        owners = {net: b for b in known.bindings.values() for net in b.home_networks}
+        if {route.prefix for route in routes} != owners.keys():
+            self.broken("table-is-bindings", f"{host.name}: {routes} for {known.bindings}")
+            return
+        for route in routes:
+            binding = owners[route.prefix]
+            if not _leads_to(route.path, binding):
+                self.broken("paths-are-authentic", f"{host.name}: {route.path} for {binding}")
+            for path in route.accept:
+                if path.remote_port == 0 and path.local.version == 4 and binding.nat and _leads_to(path, binding):
+                    self.broken("paths-are-authentic", f"{host.name} takes {path} from behind a NAT")
+                if not _leads_to(path, binding) and not self._was_recent(known, binding, path):
+                    self.broken("paths-are-authentic", f"{host.name} still takes {path} for {binding}")
+
+    def _was_recent(self, known: _Receiver, binding: Binding, path: TunnelPath) -> bool:
+        old, _, until = known.previous.get(binding.home_address, (None, False, 0.0))
+        return old is not None and path.remote == old.remote and self._timeline.now <= until + _SOON
+
+    # ---- the mobile node hears -------------------------------------------------------------
+    def before_answer(self, host: MobileHost) -> tuple[State, int]:
+        return host.node.registration.state, host.node.registration.next_sequence
+
+    def answer_handled(self, host: MobileHost, packet: bytes, before: tuple[State, int]) -> None:
+        """A forged answer changes nothing. (Timers that are due at this very instant may.)"""
+        if packet not in self._answers and self.before_answer(host) != before:
+            self.broken("only-authentic-answers", f"{host.name} obeyed a forgery: {packet.hex()}")
+
+    def mobile_node_stepped(self, host: MobileHost) -> None:
+        node = host.node
+        outstanding = getattr(node.registration.state, "outstanding", ())
+        sizes = (len(outstanding) <= MAX_OUTSTANDING, len(node._grace) <= 4, len(node.choice._aside) <= 64)
+        if not all(sizes) or len(node.drops) > 32:
+            self.broken("bounded-memory", f"{host.name} holds too much")
+        state = node.registration.state
+        if isinstance(state, Registered) and state.binding.accepted_at == self._timeline.now:
+            self._check_lifetime(host, state)
+
+    def _check_lifetime(self, host: MobileHost, state: Registered) -> None:
+        """The mobile node never believes in a binding longer than the home agent keeps it."""
+        mine = state.binding
+        for known in self._home_agents.values():
+            theirs = known.bindings.get(mine.home_address)
+            if theirs is not None and theirs.sequence == mine.sequence and theirs.care_of == mine.target.care_of:
+                if mine.expires_at > theirs.expires_at + _SOON:
+                    self.broken("lifetimes-agree", f"{host.name}: {mine.expires_at} > {theirs.expires_at}")
+
+    # ---- payload ---------------------------------------------------------------------------
+    def delivered_to_mobile_node(self, host: MobileHost, packet: bytes, datagram: Datagram) -> None:
+        if datagram.source not in self.home_agent_addresses:
+            self.broken("only-bound-peers", f"{host.name} took {datagram}")
+        if datagram.damaged:
+            return
+        number, destination = number_of(packet), addresses_of(packet)[1]
+        if destination not in (host.configuration.home.ipv6, host.ipv4_home):
+            self.broken("payload-to-its-owner", f"{host.name} got a packet for {destination}")
+        if number in self.forged or self.receivers.get(number, host.name) != host.name:
+            self.broken("payload-to-its-owner", f"{host.name} got packet {number} in {datagram}")
+
+    def delivered_to_home_agent(self, host: HomeHost, packet: bytes, datagram: Datagram) -> None:
+        known = self._home_agents[host.name]
+        source = addresses_of(packet)[0]
+        owner = next(
+            (b for b in known.bindings.values() if any(source in net for net in b.home_networks)), None
+        )
+        port = datagram.source_port if datagram.in_udp else 0
+        if owner is None or peer_of(datagram.source, port) not in self._peers(known, owner):
+            self.broken("only-bound-peers", f"{host.name} took {datagram} for {owner}")
+        if not datagram.damaged and number_of(packet) in self.forged:
+            self.broken("only-bound-peers", f"{host.name} took the forged {datagram}")
+
+    def _peers(self, known: _Receiver, binding: Binding) -> set[Peer]:
+        """Who may send for the home addresses of `binding` now."""
+        peers = _peers_of(_path(binding), binding.nat, binding.arrival)
+        old = known.previous.get(binding.home_address)
+        if old is not None and self._timeline.now <= old[2] + _SOON:
+            path, nat, _ = old
+            peers |= {peer_of(path.remote, path.remote_port)} | (set() if nat else {peer_of(path.remote)})
+        return peers
+
+
+def _bindings(host: HomeHost) -> Bindings:
+    return {binding.home_address: binding for binding in host.node.books.cache}
+
+
+def _path(binding: Binding) -> TunnelPath:
+    """The address and port at which an authentic update put the mobile node."""
+    arrival = binding.arrival
+    remote = arrival.remote if arrival.local_port else binding.care_of
+    return TunnelPath(arrival.local, remote, Encapsulation.UDP, arrival.local_port, arrival.remote_port)
+
+
+def _leads_to(path: TunnelPath, binding: Binding) -> bool:
+    place = _path(binding)
+    if path.remote != place.remote or path.local != place.local:
+        return False
+    return not path.encapsulation.in_udp or path.remote_port == place.remote_port != 0
+
+
+def _peers_of(place: TunnelPath, nat: bool, arrival: Arrival) -> set[Peer]:
+    peers = {peer_of(place.remote, place.remote_port)} if arrival.local_port else set[Peer]()
+    return peers if nat else peers | {peer_of(place.remote)}
+
+
+def _keep(updates: dict[bytes, Update]) -> None:
+    if len(updates) > KEPT:
+        for key in list(updates)[: KEPT // 2]:
+            del updates[key]

@@ -1,0 +1,313 @@
+"""A host with a real MobileNode, a real Endpoint, the real Driver, and links that are plugged in and out.
+
+Pure. It follows mn_agent.shell, with datagrams in place of sockets and a dictionary in place of the disk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from ipaddress import IPv4Address
+from random import Random
+from typing import assert_never
+
+from mn_agent.actions import (
+    Action,
+    AskDns,
+    AskPathUse,
+    ConfigureEndpoint,
+    ConfigureKernel,
+    Finished,
+    InstallRoutes,
+    KeepUnderlays,
+    Remember,
+    Report,
+    SendControl,
+)
+from mn_agent.config import Configuration
+from mn_agent.events import ControlReceived, Event, LinkUnusable, NetworkChanged, PathLastUsed
+from mn_agent.memory import recall
+from mn_agent.node import MobileNode
+from movement.policy import Attachment
+from movement.snapshot import Link, Snapshot
+from runtime.driver import Driver
+from tests.internet.dns import Dns
+from tests.internet.internet import AccessNetwork
+from tests.internet.law import Law
+from tests.internet.plane import Carrier, Plane
+from tests.internet.timeline import Timeline, VirtualTimer
+from tests.internet.weather import Address, Datagram
+from tunnel.endpoint import Role
+from tunnel.forwarding import ForwardingTable
+from tunnel.kernel import KernelConfig
+from tunnel.path import Arrival
+from tunnel.security import KeyPair
+from wire.ip import PROTOCOL_UDP
+
+HINT = 0.001
+"""Seconds from a change of the kernel to the snapshot that shows it (movement.sources coalesces)."""
+EPOCH = 1_800_000_000.0
+"""What the wall clock says at instant 0 of the timeline."""
+INTERFACES = {"eth0": 2, "wlan0": 3}
+EPHEMERAL = range(32768, 61000)
+
+
+class MobileHost:
+    """`received` takes what came out of the tunnel: (octets, instant)."""
+
+    def __init__(
+        self,
+        name: str,
+        timeline: Timeline,
+        rng: Random,
+        law: Law,
+        dns: Dns,
+        configuration: Configuration,
+        keys: KeyPair,
+    ) -> None:
+        self.name = name
+        self.configuration = configuration
+        self.keys = keys
+        self.disk: str = "{}"
+        self.reports: deque[tuple[float, Report]] = deque(maxlen=200)
+        self.received: Callable[[bytes, Datagram], None] = lambda packet, datagram: None
+        self.kernel: KernelConfig | None = None
+        self.finished = False
+        self.updates = 0
+        self.awake = True
+        self.running = False
+        self._timeline = timeline
+        self._rng = rng
+        self._law = law
+        self._dns = dns
+        self._plugs: dict[str, tuple[AccessNetwork, tuple[Address, ...]]] = {}
+        self._pending_snapshot = False
+        self.start()
+
+    # ---- the agent's life ------------------------------------------------------------------
+    def start(self, *, remember: bool = True, next_sequence: int | None = None) -> None:
+        """Run the agent, with what it has on disk or with nothing."""
+        now = self._timeline.now
+        document = json.loads(self.disk) if remember else {}
+        if next_sequence is not None:
+            document["next_sequence"] = next_sequence
+        memory = recall(document, self._rng.getrandbits(16), EPOCH + now)
+        self.node = MobileNode(
+            self.configuration, self.keys, memory, Random(self._rng.getrandbits(32)), now
+        )
+        self.plane = Plane(Role.MOBILE_NODE, self._on_control, self._deliver, self._clock)
+        self._carriers: dict[tuple[str, Address], Carrier] = {}
+        self.timer = VirtualTimer(self._timeline, self._wake)
+        self.driver: Driver[Event, Action] = Driver(
+            self.node,
+            self._perform,
+            clock=self._clock,
+            on_fault=lambda fault: self._law.broken("never-raises", f"{self.name}: {fault.text}", fault.error),
+            timer=self.timer,
+            time_asleep=lambda: 0.0,
+            kept=FLIGHT,
+        )
+        self.running, self.finished = True, False
+        self._law.mobile_node_started(self, forgetful=not remember)
+        self.driver.start()
+        self._hint()
+
+    def crash(self) -> None:
+        """kill -9: sockets, TUN device and everything that was not on disk are gone."""
+        self.running = False
+        self.driver.stop()
+        self.plane.carriers.clear()
+        self._carriers.clear()
+        self.plane.install(ForwardingTable())
+
+    def sleep(self) -> None:
+        """The lid is closed: nothing runs, nothing is heard."""
+        self.awake = False
+        self.timer.asleep = True
+
+    def wake(self) -> None:
+        self.awake = True
+        self.timer.resume()
+        self._hint()
+
+    def tell(self, event: Event) -> None:
+        """An event from the user, or any other."""
+        if self.running and self.awake:
+            self.driver.dispatch(event)
+            self._law.mobile_node_stepped(self)
+
+    # ---- links -----------------------------------------------------------------------------
+    def plug(self, interface: str, network: AccessNetwork) -> None:
+        """`interface` is in `network` from now on, and in no other."""
+        self.unplug(interface)
+        addresses = network.addresses(f"{self.name}/{interface}")
+        soon = tuple(a for a in addresses if a.version == 6 or not network.lease_delay)
+        self._has(interface, network, soon)
+        if len(soon) < len(addresses):
+            self._timeline.after(
+                network.lease_delay, partial(self._leased, interface, network, soon, addresses)
+            )
+
+    def unplug(self, interface: str) -> None:
+        network, addresses = self._plugs.pop(interface, (None, ()))
+        if network is not None:
+            for address in addresses:
+                network.leave(address)
+            self._hint()
+
+    def renumber(self, interface: str) -> None:
+        """The network gives this host other addresses."""
+        plugged = self._plugs.get(interface)
+        if plugged is not None:
+            plugged[0].renumber(f"{self.name}/{interface}")
+            self.plug(interface, plugged[0])
+
+    def network(self, interface: str) -> AccessNetwork | None:
+        return self._plugs[interface][0] if interface in self._plugs else None
+
+    @property
+    def addresses(self) -> set[Address]:
+        return {address for _, addresses in self._plugs.values() for address in addresses}
+
+    def _leased(
+        self, interface: str, network: AccessNetwork, soon: tuple[Address, ...], every: tuple[Address, ...]
+    ) -> None:
+        if self._plugs.get(interface) == (network, soon):
+            self._has(interface, network, every)
+
+    def _has(self, interface: str, network: AccessNetwork, addresses: tuple[Address, ...]) -> None:
+        self._plugs[interface] = (network, addresses)
+        for address in addresses:
+            network.join(address, partial(self._receive, interface))
+        self._hint()
+
+    def _hint(self) -> None:
+        if not self._pending_snapshot:
+            self._pending_snapshot = True
+            self._timeline.after(HINT, self._snapshot_taken)
+
+    def _snapshot_taken(self) -> None:
+        self._pending_snapshot = False
+        self.tell(NetworkChanged(self.snapshot(), self._timeline.now - HINT))
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(tuple(self._link(name, index) for name, index in INTERFACES.items()))
+
+    def _link(self, name: str, index: int) -> Link:
+        plugged = self._plugs.get(name)
+        if plugged is None:
+            return Link(index, name, False, 1500)
+        return plugged[0].link(index, name, plugged[1])
+
+    # ---- payload ---------------------------------------------------------------------------
+    def send(self, packet: bytes) -> None:
+        """An application of this host sends `packet` through the TUN device."""
+        if self.running and self.awake:
+            self.plane.outbound(packet)
+
+    @property
+    def ipv4_home(self) -> IPv4Address | None:
+        configured = self.configuration.home.ipv4
+        if isinstance(configured, IPv4Address):
+            return configured
+        binding = self.node.registration.binding
+        return None if binding is None else binding.ipv4_home_address
+
+    def _deliver(self, packet: bytes, datagram: Datagram) -> None:
+        self._law.delivered_to_mobile_node(self, packet, datagram)
+        self.received(packet, datagram)
+
+    # ---- what the shell does ---------------------------------------------------------------
+    def _perform(self, action: Action) -> None:
+        match action:
+            case KeepUnderlays(attachments=attachments):
+                self._keep(attachments)
+            case ConfigureEndpoint(config=config):
+                self.plane.configure(config)
+            case InstallRoutes(routes=routes):
+                self._law.routes_installed(self, routes)
+                self.plane.install(ForwardingTable(routes))
+            case ConfigureKernel(config=config):
+                self.kernel = config
+            case SendControl():
+                self._send_control(action)
+            case AskDns(query=query):
+                self._dns.ask(query, bool(self._plugs), partial(self._dns_answered, self.driver))
+            case AskPathUse(path=path):
+                self.driver.dispatch(PathLastUsed(self.plane.endpoint.last_sent(path)))
+            case Remember(state=state):
+                self.disk = json.dumps(state)
+            case Report():
+                self.reports.append((self._timeline.now, action))
+            case Finished():
+                self.finished = True
+            case _:
+                assert_never(action)
+
+    def _keep(self, attachments: tuple[Attachment, ...]) -> None:
+        wanted = {(a.interface, a.care_of) for a in attachments}
+        for place in [place for place in self._carriers if place not in wanted]:
+            self.plane.carriers.remove(self._carriers.pop(place))
+        for interface, care_of in sorted(wanted - self._carriers.keys(), key=str):
+            if care_of not in self._plugs.get(interface, (None, ()))[1]:
+                self.driver.dispatch(LinkUnusable(care_of, "Cannot assign requested address"))
+                continue
+            port = self._rng.choice(EPHEMERAL) if care_of.version == 4 else 0
+            carrier = Carrier(care_of, port, interface, partial(self._transmit, interface))
+            self._carriers[interface, care_of] = carrier
+            self.plane.carriers.append(carrier)
+
+    def _send_control(self, action: SendControl) -> None:
+        carrier = next((c for (_, local), c in self._carriers.items() if local == action.care_of), None)
+        if carrier is None:
+            return
+        self.updates += 1
+        self._law.update_sent(self, action)
+        if action.care_of.version == 4:
+            datagram = Datagram(
+                action.care_of, action.remote, PROTOCOL_UDP, action.packet, carrier.port, action.port
+            )
+        else:
+            datagram = Datagram(action.care_of, action.remote, action.packet[6], action.packet)
+        if not carrier.send(datagram):
+            self.driver.dispatch(LinkUnusable(action.care_of, "Network is unreachable"))
+
+    def _transmit(self, interface: str, datagram: Datagram) -> bool:
+        network, addresses = self._plugs.get(interface, (None, ()))
+        if network is None or datagram.source not in addresses:
+            return False
+        network.send(datagram)
+        return True
+
+    def _dns_answered(self, asker: Driver[Event, Action], event: Event) -> None:
+        if asker is self.driver:
+            self.tell(event)
+
+    # ---- what comes in ---------------------------------------------------------------------
+    def _receive(self, interface: str, datagram: Datagram) -> None:
+        carrier = self._carriers.get((interface, datagram.destination))
+        if carrier is not None and self.running and self.awake:
+            self.plane.inbound(carrier, datagram)
+
+    def _on_control(self, packet: bytes, arrival: Arrival) -> None:
+        before = self._law.before_answer(self)
+        self.driver.dispatch(ControlReceived(packet, arrival))
+        self._law.answer_handled(self, packet, before)
+        self._law.mobile_node_stepped(self)
+
+    def _wake(self) -> None:
+        self._law.rang(self.name)
+        self.driver.wake()
+        self._law.mobile_node_stepped(self)
+
+    def _clock(self) -> float:
+        return self._timeline.now
+
+    def last_report(self, event: str) -> Mapping[str, object]:
+        """The fields of the last report of this kind."""
+        return next(report.fields for _, report in reversed(self.reports) if report.event == event)
+
+
+FLIGHT = 256
