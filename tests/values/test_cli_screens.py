@@ -300,7 +300,7 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return places + list(itertools.chain.from_iterable(_paths(one, (*path, key)) for key, one in below))
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.sampled_from(sorted(SCREENS)), st.data())
 def test_any_fields_may_be_unknown_without_breaking_a_screen(name: str, data: st.DataObject) -> None:
     value = copy.deepcopy(EXAMPLES[name])

@@ -209,14 +209,14 @@ def test_three_hundred_typos_are_each_refused_with_a_line_or_harmless() -> None:
             assert re.match(r"f\.toml:\d+: ", mistake), text
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_a_value_or_a_config_error(text: str) -> None:
     with pytest.raises(ConfigError):
         decode_toml(text, "f.toml", Settings)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["home", "node", "limits", "names", "ratio", "mode", "weights", "key_file"]),

@@ -42,6 +42,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     st.one_of(st.integers(-(2**63) + 1, 2**63 - 1), st.text(max_size=128)),
     st.text(min_size=1, max_size=64),
@@ -53,7 +54,7 @@ def test_a_request_survives_the_line(identity: str | int, method: str, params: d
     assert decode_request(line) == Request(identity, method, params)
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_octets_are_a_request_or_a_told_mistake(line: bytes) -> None:
     match decode_request(line):
@@ -64,7 +65,7 @@ def test_any_octets_are_a_request_or_a_told_mistake(line: bytes) -> None:
             pass
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(_JSON, st.binary(min_size=1, max_size=3), st.integers(0, 200))
 def test_mutated_json_never_escapes_as_another_exception(value: object, noise: bytes, at: int) -> None:
     good = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "status", "params": {"a": value}}).encode()
@@ -151,6 +152,7 @@ def test_an_event_is_a_notification_and_a_huge_one_is_refused() -> None:
     assert encode_event({"x": "y" * MAX_LINE}) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=8))
 def test_lines_do_not_depend_on_how_the_octets_arrive(data: bytes, cuts: list[int]) -> None:
     whole = LineBuffer(64)
