@@ -51,8 +51,10 @@ _NFT_TABLE_NAME = 1
 _NFT_DELETIONS = frozenset({2, 5, 8, 11})
 """Of tables, chains, rules, sets: all of them name their table in the attribute _NFT_TABLE_NAME."""
 
-COALESCE = 0.001
-"""Seconds from the first hint to the snapshot: one action of a user or a daemon causes several events."""
+COALESCE = 0.0008
+"""Seconds from the first hint to the snapshot: one act of a user or a daemon causes several events.
+
+A little less than the millisecond to which epoll rounds up, lest it become two."""
 REST = 4.0
 """After a snapshot the next one waits this many times as long as the reading took."""
 _RECEIVE_BUFFER = 1 << 20
@@ -78,8 +80,10 @@ class Watcher:
     """Calls `on_snapshot(snapshot, hinted_at)` after hints and `on_foreign_change(what)` after interference.
 
     `hinted_at` is when the first hint came, in seconds of CLOCK_BOOTTIME. A foreign change is something
-    of ours that somebody else removed, or that may be gone: applying the desired state again repairs it.
-    Everything runs in the event loop's thread; a snapshot takes about half a millisecond.
+    of ours that somebody else removed. `on_loss()` follows when nobody is to blame, yet something of ours
+    may be gone: the kernel drops routes over a link that goes down, and events can be lost. In both cases
+    applying the desired state again repairs it. Everything runs in the event loop's thread; a snapshot
+    takes about half a millisecond.
     """
 
     def __init__(
@@ -87,9 +91,11 @@ class Watcher:
         on_snapshot: Callable[[Snapshot, float], None],
         ours: Ours | None = None,
         on_foreign_change: Callable[[str], None] | None = None,
+        on_loss: Callable[[], None] | None = None,
     ) -> None:
         self._on_snapshot = on_snapshot
         self._on_foreign_change = on_foreign_change
+        self._on_loss = on_loss
         self._ours = ours or Ours()
         self._device_index = 0
         self._reader = LinkReader(frozenset({self._ours.device}))
@@ -97,6 +103,7 @@ class Watcher:
         self._timer: asyncio.TimerHandle | None = None
         self._hinted_at: float | None = None
         self._foreign: list[str] = []
+        self._lost = False
         self._quiet_until = 0.0
 
     def start(self) -> None:
@@ -144,7 +151,7 @@ class Watcher:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                self._removed("events were lost, something of ours may be gone")
+                self._lost = True
                 self._hint()
                 continue
             for message in split(buffer):
@@ -159,19 +166,19 @@ class Watcher:
                 if index != self._device_index:
                     self._hint()
                 elif message.kind == Event.DELETE_ADDRESS:
-                    self._removed_by(f"an address of {self._ours.device}", message)
+                    self._removed(f"an address of {self._ours.device}", message.port)
             case Event.NEW_ROUTE | Event.DELETE_ROUTE:
                 destination_length, table, protocol = (message.body[i] for i in (1, 4, 5))
                 if protocol == self._ours.protocol:
                     if message.kind == Event.DELETE_ROUTE:
-                        self._removed_by("a route of ours", message)
+                        self._removed("a route of ours", message.port)
                 elif destination_length == 0 and table == _MAIN_TABLE:
                     self._hint()
             case Event.DELETE_RULE:
                 attributes = _attributes(message.body[12:])
                 if attributes.get(_RULE_PROTOCOL, b"\0")[0] == self._ours.protocol:
                     priority = int.from_bytes(attributes.get(_RULE_PRIORITY, b""), sys.byteorder)
-                    self._removed_by(f"rule {priority}", message)
+                    self._removed(f"rule {priority}", message.port)
             case _:
                 return
 
@@ -181,10 +188,9 @@ class Watcher:
             self._device_index = _index(self._ours.device)
         if index != self._device_index:
             self._hint()
-            if not flags & _UP:
-                self._removed("a link went down, and the kernel dropped the routes over it")
+            self._lost = self._lost or not flags & _UP
         elif message.kind == Event.DELETE_LINK or not flags & _UP:
-            self._removed_by(f"the device {self._ours.device}", message)
+            self._interference(f"the device {self._ours.device} was taken by {_culprit(message.port)}")
 
     def _nftables_message(self, message: Message) -> None:
         """Our own replacement of the table removes and creates it: only the last word counts."""
@@ -193,15 +199,22 @@ class Watcher:
             return
         gone = f"the nft table {self._ours.nft_table} was changed"
         if message.kind & 0xFF in _NFT_DELETIONS:
-            self._removed(gone)
+            self._interference(gone)
         elif gone in self._foreign:
             self._foreign.remove(gone)
 
-    def _removed_by(self, what: str, message: Message) -> None:
-        if message.port != self._ours.port or not message.port:
-            self._removed(f"{what} was removed by {_culprit(message.port)}")
+    def _removed(self, what: str, port: int) -> None:
+        """The kernel gives its own port, zero, to what follows from something else: that has its own event.
 
-    def _removed(self, what: str) -> None:
+        It also does so for all IPv6 addresses, our own removals included.
+        """
+        if not port:
+            self._lost = True
+            self._schedule()
+        elif port != self._ours.port:
+            self._interference(f"{what} was removed by {_culprit(port)}")
+
+    def _interference(self, what: str) -> None:
         if self._on_foreign_change is not None and what not in self._foreign:
             self._foreign.append(what)
             self._schedule()
@@ -221,6 +234,7 @@ class Watcher:
         self._timer = None
         hinted_at, self._hinted_at = self._hinted_at, None
         foreign, self._foreign = self._foreign, []
+        lost, self._lost = self._lost, False
         snapshot = self._read(hinted_at) if hinted_at is not None else None
         try:
             if snapshot is not None and hinted_at is not None:
@@ -228,6 +242,8 @@ class Watcher:
         finally:
             if foreign and self._on_foreign_change is not None:
                 self._on_foreign_change("; ".join(foreign))
+            elif lost and self._on_loss is not None:
+                self._on_loss()
 
     def _read(self, hinted_at: float) -> Snapshot | None:
         """None, and another try soon, if the kernel cannot be read."""
@@ -248,9 +264,10 @@ async def watch(
     on_snapshot: Callable[[Snapshot, float], None],
     ours: Ours | None = None,
     on_foreign_change: Callable[[str], None] | None = None,
+    on_loss: Callable[[], None] | None = None,
 ) -> None:
     """Run a Watcher until cancelled."""
-    watcher = Watcher(on_snapshot, ours, on_foreign_change)
+    watcher = Watcher(on_snapshot, ours, on_foreign_change, on_loss)
     try:
         watcher.start()
         await asyncio.get_running_loop().create_future()

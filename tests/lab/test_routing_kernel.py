@@ -193,6 +193,65 @@ def test_a_link_that_vanishes_or_goes_down_while_we_apply_does_no_harm(world: Wo
         assert routes_to(world.mn, ["8.8.8.8", "192.168.7.9"]) == ["mip0", "mip0"]
 
 
+def test_a_dhcp_server_that_pushes_routes_gets_renewals_and_nothing_else(
+    world: World, tmp_path: Path
+) -> None:
+    """Classless static routes (DHCP option 121) by dnsmasq, followed by a real client."""
+    log, script = tmp_path / "log", tmp_path / "script"
+    script.write_text(
+        f"""#!/bin/sh
+        event=$1
+        case "$1" in bound|renew)
+            ip addr replace "$ip/24" dev e0
+            set -- $staticroutes
+            while [ $# -ge 2 ]; do ip route replace "$1" via "$2" dev e0; shift 2; done;;
+        esac
+        echo $event >> {log}
+        """
+    )
+    script.chmod(0o755)
+    world.mn.sh("ip addr flush dev e0; ip route flush dev e0; ip link set e0 up")
+    pushed = ",".join(
+        f"{prefix},192.168.7.1" for prefix in ("0.0.0.0/1", "128.0.0.0/1", "8.8.8.8/32", "0.0.0.0/0")
+    )
+    server = [
+        "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=e0",
+        "--bind-interfaces", "--dhcp-range=192.168.7.50,192.168.7.60,2m", f"--dhcp-option=121,{pushed}",
+        f"--dhcp-leasefile={tmp_path}/leases", f"--pid-file={tmp_path}/pid", "--user=root",
+    ]  # fmt: skip
+    client = ["udhcpc", "-f", "-i", "e0", "-s", str(script), "-O", "staticroutes", "-T", "1"]
+
+    def lines() -> list[str]:
+        return log.read_text().split() if log.exists() else []
+
+    def wait_for(word: str) -> None:
+        deadline = time.monotonic() + 15
+        while word not in lines():
+            assert time.monotonic() < deadline, f"no {word}: {lines()}"
+            time.sleep(0.05)
+
+    def start(namespace: Namespace, command: list[str]) -> subprocess.Popen[bytes]:
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(["ip", "netns", "exec", namespace.name, *command], stdout=quiet, stderr=quiet)
+
+    processes = [start(world.ap, server), start(world.mn, client)]
+    try:
+        wait_for("bound")
+        assert routes_to(world.mn, ["8.8.8.8", "1.1.1.1", "198.51.100.1"]) == ["e0"] * 3, "the attack works"
+        lease = IPv4Address(world.mn.sh("ip -4 -o addr show e0").split()[3].partition("/")[0])
+        world.tun()
+        lan = LocalPrefix(IPv4Network("192.168.7.0/24"), "e0", lease)
+        world.apply(world.state(), config(care_of=(lease,), local_prefixes=(lan,)))
+        assert routes_to(world.mn, ["8.8.8.8", "1.1.1.1", "198.51.100.1"]) == ["mip0"] * 3
+        processes[1].send_signal(signal.SIGUSR1)
+        wait_for("renew")
+        assert routes_to(world.mn, ["8.8.8.8", "1.1.1.1", "198.51.100.1"]) == ["mip0"] * 3
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait()
+
+
 def test_without_the_tun_device_traffic_is_unreachable_and_repair_brings_it_back(world: World) -> None:
     destinations = random_destinations(60)
     world.mn.sh(HOSTILE_ROUTES)
@@ -578,6 +637,7 @@ def test_the_home_agent_answers_for_bound_home_addresses_and_routes_them_into_th
 ) -> None:
     """Here `ap` is the home agent and `mn` a host on the home link."""
     agent = world.ap
+    agent.sh("sysctl -qw net.ipv4.conf.e0.forwarding=1 net.ipv6.conf.e0.forwarding=1")
     before = agent.everything()
     tun = world.tun("ha0", on=agent)
     with_tun = agent.everything()
@@ -616,3 +676,14 @@ def test_a_home_agent_keeps_the_router_it_learnt_from_advertisements(world: Worl
     agent.run(state.clear)
     assert "accept_ra = 1" in agent.sh("sysctl net.ipv6.conf.e0.accept_ra")
     assert "fe80::99" in agent.sh("ip -6 route show default")
+
+
+def test_a_home_agent_that_is_a_router_already_is_not_made_to_listen_to_advertisements(world: World) -> None:
+    agent = world.ap
+    agent.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+    world.tun("ha0", on=agent)
+    state = world.state(Owner.HOME_AGENT, on=agent)
+    agent.run(lambda: state.apply(home_agent_kernel("ha0", 1400, "e0")))
+    assert "accept_ra = 1" in agent.sh("sysctl net.ipv6.conf.e0.accept_ra")
+    agent.run(state.clear)
+    assert "net.ipv6.conf.all.forwarding = 1" in agent.sh("sysctl net.ipv6.conf.all.forwarding")
