@@ -28,7 +28,9 @@ NEEDED = {
 }
 """Programs of a lab, and the Debian packages in which they come."""
 
-_in_lab = click.option("--lab", "name", metavar="NAME", help="Which lab, when several are running.")
+_in_lab = click.option(
+    "--lab", "name", metavar="NAME", envvar="MN_LAB", help="Which lab, when several are running (or $MN_LAB)."
+)
 
 
 @click.group(name="lab")

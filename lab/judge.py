@@ -17,6 +17,8 @@ from lab.witness import Witnessed, first_usable
 
 IN_FLIGHT_NS = 50_000_000
 """Packets sent this long before a move can still be lost by it."""
+_SETTLED_NS = 500_000_000
+"""A silence that begins later than this after the address was usable has another cause than the move."""
 _AT_REST_NS = 500_000_000
 """How far from the end of a move one looks to see how packets travel now."""
 
@@ -201,9 +203,9 @@ def _silence(stream: Stream, window: Window, usable_ns: int | None) -> Silence:
     for at in (*instants[first : bisect_left(instants, window.until_ns)], window.until_ns):
         begin = max(previous + stream.interval_ns, possible)
         longest = max(longest, at - previous)
-        ended = at == window.until_ns
         # At the end of the window nothing is missing yet if the stream is merely between two packets.
-        if at - begin > worst.outage_ns and not (ended and at - previous < 3 * stream.interval_ns):
+        between = at == window.until_ns and at - previous < 3 * stream.interval_ns
+        if at - begin > worst.outage_ns and begin < possible + _SETTLED_NS and not between:
             worst = Silence(at - begin, 0, begin, at)
         previous = at
     return Silence(worst.outage_ns, longest, worst.begin_ns, worst.end_ns)

@@ -78,7 +78,8 @@ mount -n -t sysfs sysfs /sys
 cd /
 mkdir -p /var/lib/misc
 while read -r key value; do
-    printf %s "$value" > "/proc/sys/$key"
+    # Some settings exist only with some modules.
+    [ ! -e "/proc/sys/$key" ] || printf %s "$value" > "/proc/sys/$key"
 done
 ip link set lo up
 echo ready

@@ -67,7 +67,7 @@ class Stream(_Section, frozen=True):
     kind: StreamKind
     families: tuple[Literal["ipv6", "ipv4"], ...] = ("ipv6", "ipv4")
     interval_ms: Annotated[float, msgspec.Meta(ge=1, le=10000)] = 10.0
-    rate_mbit: Annotated[float, msgspec.Meta(gt=0, le=10000)] = 2.0
+    rate_mbit: Annotated[float, msgspec.Meta(gt=0, le=10000)] = 1.0
     """Only of a bulk transfer, in each direction."""
 
 
@@ -123,7 +123,7 @@ class Scenario(_Section, frozen=True):
     files: dict[str, dict[str, str]] = {}
     """Files to replace on hosts: host -> path -> text."""
     watch_s: Seconds = 2.0
-    dark_ms: Milliseconds = 100.0
+    dark_ms: Milliseconds = 20.0
     """How long a moved cable hangs loose, as a radio needs some time to find its next network."""
 
     def checked(self, topology: Topology, text: str, name: str) -> Topology:

@@ -110,9 +110,14 @@ def test_a_steady_stream_has_no_outage() -> None:
     assert handover.worst == ("up-v6", 0)
 
 
-def test_a_later_silence_of_the_same_move_counts_too() -> None:
-    handover = judged(MOVE, evidence({"down-v4": stream(2000 * MS, 2250 * MS)}))
+def test_a_second_silence_soon_after_the_move_counts_too() -> None:
+    handover = judged(MOVE, evidence({"down-v4": stream(1300 * MS, 1550 * MS)}))
     assert handover.silences["down-v4"].outage_ns == 250 * MS
+
+
+def test_a_silence_long_after_the_move_is_a_gap_but_no_outage_of_it() -> None:
+    silence = judged(MOVE, evidence({"down-v4": stream(2000 * MS, 2250 * MS)})).silences["down-v4"]
+    assert (silence.outage_ns, silence.gap_ns) == (0, 260 * MS)
 
 
 def test_a_stream_that_never_comes_back_is_out_until_the_end() -> None:
