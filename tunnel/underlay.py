@@ -13,6 +13,7 @@ kernel asks that they quote an existing socket and `Lane.reduce` takes none belo
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -184,6 +185,8 @@ class Ipv6Underlay(Underlay):
         return _send_control(self._header_included, packet, (str(remote), 0, 0, 0))
 
     def sender(self, path: TunnelPath) -> Send:
+        if path.encapsulation is not Encapsulation.IP_IN_IP:
+            return _refuse_udp
         address = (str(path.remote), 0, 0, 0)
         return _by_version(_sender(self._ipv4, address, _MARKS6), _sender(self._ipv6, address, _MARKS6))
 
@@ -315,6 +318,11 @@ def _by_version(send4: Send, send6: Send) -> Send:
             send4(packet)
 
     return send
+
+
+def _refuse_udp(packet: bytes) -> None:
+    """The draft forbids UDP over IPv6 and RFC 5555 keeps it for last (D11): there is no socket for it."""
+    raise OSError(errno.EPROTONOSUPPORT, "no UDP encapsulation over IPv6")
 
 
 def _send_control(opened: socket.socket, packet: bytes, address: _Address) -> str | None:

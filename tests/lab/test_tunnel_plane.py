@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -502,6 +503,21 @@ def test_a_path_without_its_underlay_is_counted_and_recovers(ends: Tunnel) -> No
     wait_until(lambda: mobile_node.plane.counters().drops.get("no-underlay", 0) > 0, "the refusal")
     mobile_node.plane.attach(mobile_node.underlays["two4"])
     assert exchange(mobile_node, ends.home_agent, 4, b"again") == b"again"
+
+
+def test_udp_over_ipv6_is_refused_rather_than_sent_in_another_format(ends: Tunnel) -> None:
+    mobile_node = ends.mobile_node
+    ends.use(replace(path(Encapsulation.UDP, 6), local_port=0))
+    with (
+        mobile_node.socket(socket.AF_INET, socket.SOCK_DGRAM) as here,
+        ends.home_agent.capture("one") as capture,
+    ):
+        here.bind((str(HOME4), 0))
+        here.sendto(b"never", (str(CN4), 9))
+        wait_until(lambda: "send-eprotonosupport" in mobile_node.plane.counters().drops, "the refusal")
+        capture.settimeout(0.1)
+        for packet in iter(lambda: received_or_none(capture), None):
+            assert b"never" not in packet
 
 
 def test_the_device_vanishes_with_its_owner_and_its_errors_speak(ends: Tunnel) -> None:
