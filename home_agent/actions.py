@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from home_agent.records import Record
 from tunnel.forwarding import ForwardingTable
@@ -36,6 +36,14 @@ class InstallTable:
     """The data plane forwards by `table` from now on."""
 
     table: ForwardingTable
+
+
+@dataclass(frozen=True, slots=True)
+class SendAgain:
+    """What was sent to `homes` since `since` went into a path that was gone: send it by the present one."""
+
+    homes: tuple[IPv4Network | IPv6Network, ...]
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +83,13 @@ class Report:
     fields: Mapping[str, object]
 
 
-Action = Remember | ConfigureKernel | InstallTable | Defend | ProbeAddresses | SendControl | Report
+Action = (
+    Remember
+    | ConfigureKernel
+    | InstallTable
+    | SendAgain
+    | Defend
+    | ProbeAddresses
+    | SendControl
+    | Report
+)

@@ -19,6 +19,7 @@ from home_agent.actions import (
     ProbeAddresses,
     Remember,
     Report,
+    SendAgain,
     SendControl,
 )
 from home_agent.associations import Associations
@@ -52,6 +53,7 @@ from wire.mobility import (
 )
 from wire.options import Option
 from wire.serial import is_newer16
+from wire.vendor import interruption_in, observed_option
 
 UPDATES_PER_SECOND = 5.0
 UPDATE_BURST = 20.0
@@ -270,8 +272,12 @@ class HomeAgent:
             flags |= AckFlag.TLV
         ack = BindingAck(BindingStatus.ACCEPTED, binding.sequence, binding.lifetime, flags)
         actions = self._settle(host_changed=old is None or claims(old) != claims(binding))
+        change = _change(old, binding)
+        interruption = interruption_in(request.update.options)
+        if change == "moved" and interruption is not None:
+            actions.append(SendAgain(binding.home_networks, now - interruption))
         actions += self._answer(request, ack, verdict.acks, now)
-        return [*actions, self._report(binding, _change(old, binding), verdict.remark)]
+        return [*actions, self._report(binding, change, verdict.remark)]
 
     # ---- other reasons for a change ---------------------------------------------------------
 
@@ -328,6 +334,8 @@ class HomeAgent:
         nat = nat_detection(request, self.books)
         if nat is not None:
             options += (nat,)
+        if isinstance(request.arrival.remote, IPv4Address):
+            options += (observed_option(request.arrival.remote, request.arrival.remote_port),)
         account.last = LastUpdate(now, ack.status, request.arrival)
         if ack.accepted:
             account.accepted += 1

@@ -18,6 +18,7 @@ from home_agent.actions import (
     ProbeAddresses,
     Remember,
     Report,
+    SendAgain,
     SendControl,
 )
 from home_agent.events import Probed
@@ -73,6 +74,8 @@ class Shell:
 
     def perform(self, action: Action) -> None:
         match action:
+            case SendAgain(homes, since):
+                self._plane.send_again(homes, since)
             case InstallTable(table):
                 self._plane.install(table)
             case ConfigureKernel(config):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from mn_agent.discovery import Query
 from movement.policy import Attachment
@@ -49,6 +49,14 @@ class ConfigureEndpoint:
     """The data plane tells control packets and nested tunnels from payload by `config`."""
 
     config: EndpointConfig
+
+
+@dataclass(frozen=True, slots=True)
+class SendAgain:
+    """Packets from the home addresses `homes` that were sent since `since` went into a path that was gone."""
+
+    homes: tuple[IPv4Network | IPv6Network, ...]
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,7 @@ Action = (
     | SendControl
     | InstallRoutes
     | ConfigureEndpoint
+    | SendAgain
     | ConfigureKernel
     | AskDns
     | AskPathUse

@@ -5,16 +5,14 @@ Pure. RFC 6275 sections 11.7.1 and 11.7.3, draft sections 3 and 4.4, RFC 5555 se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 
-from tunnel.envelope import ControlPacket
-
 from mn_agent.binding_update_list import Binding, Target
+from tunnel.envelope import ControlPacket
 from tunnel.path import Encapsulation, TunnelPath
 from wire.mobility import AckFlag, BindingAck, BindingStatus, BindingUpdate, UpdateFlag
-from wire.observed import observed_in
 from wire.options import (
     NATKATIMEOUT,
     NO_KEEPALIVE,
@@ -28,6 +26,7 @@ from wire.options import (
     first,
 )
 from wire.profile import Profile, TlvLayout
+from wire.vendor import interruption_option, observed_in
 
 REFRESH_FRACTION = 0.8
 REFRESH_MARGIN = 5.0
@@ -72,6 +71,13 @@ def compose_update(wish: Wish, target: Target, sequence: int, lifetime: int) -> 
     options.append(Ipv4CareOfAddress(care_of))
     update = BindingUpdate(sequence, lifetime, flags, tuple(options))
     return ControlPacket(wish.home_address, home_agent, update)
+
+
+def with_interruption(packet: ControlPacket, seconds: float) -> ControlPacket:
+    """Tell the home agent that whatever it sent in the last `seconds` was lost (see wire.vendor)."""
+    update = packet.message
+    assert isinstance(update, BindingUpdate)
+    return replace(packet, message=replace(update, options=(*update.options, interruption_option(seconds))))
 
 
 def candidate_paths(target: Target, profile: Profile) -> tuple[TunnelPath, ...]:

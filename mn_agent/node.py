@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_network
 from random import Random
 from typing import assert_never
 
@@ -22,6 +22,7 @@ from mn_agent.actions import (
     KeepUnderlays,
     Remember,
     Report,
+    SendAgain,
     SendControl,
 )
 from mn_agent.binding_update_list import Binding, HomeAgent, Target
@@ -43,7 +44,7 @@ from mn_agent.events import (
 )
 from mn_agent.handover import Journal, label
 from mn_agent.memory import Memory
-from mn_agent.messages import Reaction, Wish
+from mn_agent.messages import Reaction, Wish, with_interruption
 from mn_agent.registration import (
     AskLastSent,
     Bound,
@@ -74,6 +75,8 @@ OLD_PATH_GRACE = 2.0
 """Seconds for which packets are still accepted through the path that was left. Ours."""
 PATIENCE = 3
 """Unanswered Binding Updates after which another target is tried (RFC 5555 section 4.4.1)."""
+MOST_IN_FLIGHT = 0.1
+"""Seconds: upper bound of the time that a packet may have been on its way when the path was lost. Ours."""
 UNKNOWN_BINDING = 1
 """Status of a Binding Error: the home agent has no binding for the home address."""
 
@@ -107,6 +110,7 @@ class MobileNode:
         )
         self._snapshot = Snapshot(())
         self._cause_at = now
+        self._round_trip = MOST_IN_FLIGHT
         self._sealer = Sealer(keys.update, memory.next_esp_sequence)
         self._opener = Opener(keys.ack, ReplayWindow(memory.highest_ack, memory.ack_bitmap))
         self._grace: tuple[tuple[TunnelPath, float], ...] = ()
@@ -277,14 +281,7 @@ class MobileNode:
     def _effect(self, effect: Effect, now: float) -> list[Action]:
         match effect:
             case SendUpdate(target=target, packet=packet):
-                self.journal.update_sent(target, now)
-                try:
-                    sealed = seal_control(packet, self._sealer, self.configuration.profile)
-                except SequenceExhausted as error:
-                    return self._refuse(str(error))
-                send = SendControl(target.care_of, target.outer_destination, target.home_agent.port, sealed)
-                sequence = self.registration.next_sequence - 1 & 0xFFFF
-                return [send, Report("bu", {"seq": sequence, "to": label(target), "bytes": len(sealed)})]
+                return self._send_update(target, packet, now)
             case Bound(binding=binding, previous=previous):
                 return self._bound(binding, previous, now)
             case Unanswered(target=target, count=count):
@@ -300,11 +297,32 @@ class MobileNode:
             case _:
                 assert_never(effect)
 
+    def _send_update(self, target: Target, packet: ControlPacket, now: float) -> list[Action]:
+        self.journal.update_sent(target, now)
+        handover = self.journal.current
+        if handover is not None and handover.lost_at is not None:
+            packet = with_interruption(packet, now - handover.lost_at + self._round_trip)
+        try:
+            sealed = seal_control(packet, self._sealer, self.configuration.profile)
+        except SequenceExhausted as error:
+            return self._refuse(str(error))
+        send = SendControl(target.care_of, target.outer_destination, target.home_agent.port, sealed)
+        sequence = self.registration.next_sequence - 1 & 0xFFFF
+        return [send, Report("bu", {"seq": sequence, "to": label(target), "bytes": len(sealed)})]
+
     def _bound(self, binding: Binding, previous: Binding | None, now: float) -> list[Action]:
         if previous is not None and previous.path != binding.path:
             self._grace = ((previous.path, now + OLD_PATH_GRACE), *self._grace[:3])
+        self._round_trip = min(self._round_trip, binding.accepted_at - binding.sent_at)
+        handover = self.journal.current
         done = self.journal.end("ok", label(binding.target, nat=binding.nat), None, now)
-        return [Report("handover", done)] if done is not None else []
+        if handover is None or done is None:
+            return []
+        report = Report("handover", done)
+        if handover.lost_at is None:
+            return [report]
+        homes = tuple(ip_network(entry.home_address) for entry in binding.entries)
+        return [SendAgain(homes, handover.lost_at), report]
 
     def _unanswered(self, target: Target, count: int, now: float) -> list[Action]:
         if count < PATIENCE:
@@ -335,7 +353,7 @@ class MobileNode:
         """Aim the registration at the best target."""
         if isinstance(self.registration.state, Deregistering) or self._stopping:
             return []
-        self._notice_lost_path(now)
+        self._notice_lost_path()
         aim, present = self.choice.best(self.attachments, self.discovery.home_agents, now), self.target
         if aim is None:
             return self._without_aim(present, now)
@@ -368,17 +386,17 @@ class MobileNode:
         if self.attachments:
             # Perhaps a record was added meanwhile: IPv4 links need the home agent's A record.
             actions += [AskDns(query) for query in self.discovery.doubt(now)]
-        return actions + self._actions(self.registration.detach(now), now)
+        return actions + self._actions(self.registration.detach(self._cause_at), now)
 
-    def _notice_lost_path(self, now: float) -> None:
+    def _notice_lost_path(self) -> None:
         binding = self.registration.binding
         if binding is None or self._is_present(binding.target):
             return
         if isinstance(self.registration.state, Registering | Refusing):
-            self.journal.lost(now)
+            self.journal.lost(self._cause_at)
             self.registration.drop_previous()
         elif isinstance(self.registration.state, Registered):
-            self.registration.detach(now)
+            self.registration.detach(self._cause_at)
 
     def _is_present(self, target: Target) -> bool:
         return any(

@@ -24,6 +24,7 @@ from mn_agent.actions import (
     KeepUnderlays,
     Remember,
     Report,
+    SendAgain,
     SendControl,
 )
 from mn_agent.discovery import Query
@@ -73,6 +74,8 @@ class Shell:
                 self._plane.configure(config)
             case InstallRoutes(routes=routes):
                 self._plane.install(ForwardingTable(routes))
+            case SendAgain(homes=homes, since=since):
+                self._plane.send_again(homes, since)
             case ConfigureKernel(config=config):
                 self._configure(config)
             case SendControl():

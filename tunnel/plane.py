@@ -6,10 +6,10 @@ Pure.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Protocol
 
 from tunnel.endpoint import EndpointConfig
@@ -105,6 +105,13 @@ class DataPlane(Protocol):
 
     def install(self, table: ForwardingTable) -> None:
         """Use `table` from the next packet on: a handover."""
+        ...
+
+    def send_again(self, homes: Iterable[IPv4Network | IPv6Network], since: float) -> None:
+        """Send again, by the present table, what was sent for `homes` since `since` (CLOCK_BOOTTIME).
+
+        A tier that does not see each packet has nothing to send again.
+        """
         ...
 
     def attach(self, carrier: Carrier) -> None:

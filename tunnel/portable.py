@@ -13,15 +13,16 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import assert_never
 
-from tunnel.endpoint import MALFORMED, Control, Endpoint, EndpointConfig, Lane, Pieces, Reply
+from tunnel.endpoint import MALFORMED, Control, Endpoint, EndpointConfig, Lane, Pieces, Reply, Role
 from tunnel.forwarding import ForwardingTable, Peer
 from tunnel.path import Arrival, Drop, TunnelPath
 from tunnel.plane import Carrier, Counters, DataPlane, Device, Intake, IntakeKind, OnControl, OnFault, Send
+from tunnel.recent import RecentPackets
 from tunnel.token_bucket import TokenBucket
 from wire.ip import IPV6_HEADER
 
@@ -62,6 +63,7 @@ class PortablePlane(DataPlane):
         self._running = False
         self._control = TokenBucket(_CONTROL_RATE, _CONTROL_BURST)
         self._rx_packets = self._rx_bytes = self._tx_packets = self._tx_bytes = 0
+        self._recent = RecentPackets(by_source=endpoint.role is Role.MOBILE_NODE)
         self._use(device)
 
     def start(self) -> None:
@@ -77,6 +79,9 @@ class PortablePlane(DataPlane):
 
     def install(self, table: ForwardingTable) -> None:
         self._endpoint.table = table
+
+    def send_again(self, homes: Iterable[IPv4Network | IPv6Network], since: float) -> None:
+        self._order(partial(self._send_again, tuple(homes), since))
 
     def attach(self, carrier: Carrier) -> None:
         self._order(partial(self._attach, carrier))
@@ -211,9 +216,11 @@ class PortablePlane(DataPlane):
         tun, read, outbound = self._tun, os.read, self._endpoint.outbound
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         packets = octets = 0
+        remember = self._recent.remember
         try:
             for _ in _BATCH:
                 packet = read(tun, _LARGEST)
+                remember((now, packet))
                 lane = outbound(packet, now)
                 if not isinstance(lane, Lane):
                     self._unusual(lane, now)
@@ -319,6 +326,13 @@ class PortablePlane(DataPlane):
             self._on_control(packet, arrival)
         else:
             self._endpoint.drop(CONTROL_FLOOD)
+
+    def _send_again(self, homes: tuple[IPv4Network | IPv6Network, ...], since: float) -> None:
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        for packet in self._recent.take(homes, since, now):
+            lane = self._endpoint.outbound(packet, now)
+            if isinstance(lane, Lane):
+                self._send_pieces(Pieces(lane, (packet,)), now)
 
     # ---- the uncommon -------------------------------------------------------------------------------------
     def _unusual(self, verdict: Drop | Reply | Pieces, now: float) -> None:

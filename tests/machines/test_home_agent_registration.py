@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
-from home_agent.actions import ConfigureKernel, InstallTable, Remember, SendControl
+from home_agent.actions import ConfigureKernel, InstallTable, Remember, SendAgain, SendControl
 from home_agent.events import ControlReceived
 from tests.machines.ha_script import (
     COA4,
@@ -37,6 +37,7 @@ from wire.options import (
     NatDetection,
     first,
 )
+from wire.vendor import interruption_option, observed_option
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_a_refusal_of_an_update_in_udp_is_in_udp_and_says_whether_there_is_a_nat
     ha.feed(ha.laptop.udp(over_ipv4(ha.laptop, home4(), care_of=PRIVATE4, sequence=9), NAT4, 61000))
     ack = ha.answer()
     assert ack.status == BindingStatus.SEQUENCE_OUT_OF_WINDOW
-    assert ack.options == (NatDetection(False, 110),)
+    assert ack.options == (NatDetection(False, 110), observed_option(NAT4, 61000))
     assert ha.via() == Arrival(HA4, NAT4, 4191, 61000)
 
 
@@ -346,3 +347,20 @@ def test_the_answer_leaves_from_the_address_and_port_on_which_the_update_arrived
     route = ha.route(LAPTOP)
     assert route is not None
     assert route.path.local == inside
+
+
+def test_what_was_sent_into_a_break_is_sent_again_by_the_new_path_before_the_answer(ha: HomeScript) -> None:
+    ha.feed(ha.laptop.udp(over_ipv4(ha.laptop, home4())))
+    update = over_ipv4(ha.laptop, home4(), interruption_option(0.25), care_of=PRIVATE4)
+    ha.at(10.0).feed(ha.laptop.udp(update, NAT4, 61000))
+    kinds = [type(action).__name__ for action in ha.actions]
+    assert kinds.index("InstallTable") < kinds.index("SendAgain") < kinds.index("SendControl")
+    (again,) = [action for action in ha.actions if isinstance(action, SendAgain)]
+    assert again.since == pytest.approx(ha.now - 0.25)
+    assert {network.network_address for network in again.homes} == {LAPTOP, LAPTOP4}
+
+
+def test_nothing_is_sent_again_when_the_care_of_address_stays(ha: HomeScript) -> None:
+    ha.feed(ha.laptop.udp(over_ipv4(ha.laptop, home4())))
+    ha.feed(ha.laptop.udp(over_ipv4(ha.laptop, home4(), interruption_option(0.25))))
+    assert not [action for action in ha.actions if isinstance(action, SendAgain)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mn_agent.actions import ConfigureKernel, KeepUnderlays, Remember
+from mn_agent.actions import ConfigureKernel, KeepUnderlays, Remember, SendAgain
 from mn_agent.discovery import ByName, ByService
 from mn_agent.events import HomeAgentsUnknown, LinkUnusable, Roam
 from mn_agent.memory import Memory, recall
@@ -21,6 +21,7 @@ from tests.machines.mobile_node_script import (
     link,
 )
 from tunnel.plane import Counters
+from wire.vendor import interruption_in, observed_option
 
 OFFICE = link("eth0", OFFICE6)
 CAFE = link("eth0", CAFE4)
@@ -293,3 +294,37 @@ def test_status_can_be_shown_in_every_state() -> None:
     ):
         step()
         assert status(script.node, NO_COUNTERS, "esp", "0.1.0", clocks)["schema"] == "mnctl/status/1"
+
+
+# ---- a break --------------------------------------------------------------------------------
+def test_after_a_break_the_home_agent_is_told_how_long_it_was_and_the_node_sends_again() -> None:
+    script = Script()
+    script.links(OFFICE)
+    script.at(0.02).answer(script.one())
+    script.at(5.0).links()
+    script.at(5.2).links(CAFE)
+    sent = script.one()
+    assert interruption_in(sent.update.options) == pytest.approx(0.22)
+    script.at(5.25).answer(sent, refresh=110)
+    assert script.path.local == CAFE4
+    (again,) = [action for action in script.actions if isinstance(action, SendAgain)]
+    assert again.since == 5.0
+    assert {str(network) for network in again.homes} == {"2001:db8:99::77/128", "203.0.113.77/32"}
+
+
+def test_without_a_break_nothing_is_sent_again() -> None:
+    script = Script()
+    script.bind(OFFICE, WLAN)
+    script.feed(Roam("wlan0", None))
+    assert interruption_in(script.one().update.options) is None
+    script.answer(script.one())
+    assert not [action for action in script.actions if isinstance(action, SendAgain)]
+
+
+def test_status_shows_the_address_that_the_home_agent_saw() -> None:
+    script = Script()
+    seen = observed_option(type(MOBILE4)("198.51.100.7"), 10022)
+    script.bind(CAFE, refresh=110, options=(seen,))
+    path = status(script.node, NO_COUNTERS, "esp", "0.1.0", Clocks(1.0, 0.0))["path"]
+    assert isinstance(path, dict)
+    assert path["observed"] == "198.51.100.7:10022"

@@ -1,0 +1,34 @@
+"""The vendor-specific options of our own (RFC 5094)."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+import pytest
+
+from wire.options import UnknownOption
+from wire.vendor import interruption_in, interruption_option, observed_in, observed_option
+
+SEEN = (IPv4Address("198.51.100.7"), 10022)
+
+
+def test_the_octets_are_vendor_subtype_and_data() -> None:
+    assert observed_option(*SEEN) == UnknownOption(19, bytes.fromhex("00007ed9 01 c6336407 2726"))
+    assert interruption_option(0.25) == UnknownOption(19, bytes.fromhex("00007ed9 02 00fa"))
+
+
+def test_each_is_found_among_others() -> None:
+    options = (UnknownOption(19, b"short"), interruption_option(1.5), observed_option(*SEEN))
+    assert observed_in(options) == SEEN
+    assert interruption_in(options) == 1.5
+    assert observed_in(options[:2]) is None
+    assert interruption_in(()) is None
+
+
+def test_the_option_of_another_vendor_is_not_ours() -> None:
+    assert interruption_in((UnknownOption(19, bytes.fromhex("00007eda 02 00fa")),)) is None
+
+
+@pytest.mark.parametrize(("seconds", "read"), [(-1.0, 0.0), (0.0, 0.0), (70.0, 65.535), (1e9, 65.535)])
+def test_durations_that_do_not_fit_are_cut(seconds: float, read: float) -> None:
+    assert interruption_in((interruption_option(seconds),)) == read

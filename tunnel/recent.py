@@ -1,0 +1,51 @@
+"""The packets of the last moments, kept so that what went into a path that was gone can be sent again.
+
+Pure. Not in the RFCs: a mobile node whose link broke tells its home agent for how long (wire.vendor), and
+each end sends again what it sent into the break. TCP then needs no timeout to recover, and datagrams arrive
+late instead of never.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+KEPT = 2048
+"""Packets, whatever the number of bindings: at most about 3 MiB."""
+OLDEST = 2.0
+"""Seconds: what is older is of no use to anybody any more."""
+
+
+class RecentPackets:
+    """The last `KEPT` packets that came out of the TUN device, each with its time.
+
+    `remember((now, packet))` is the deque's own append: it runs for every packet. `by_source` says on which
+    side of a packet the home address is.
+    """
+
+    __slots__ = ("_by_source", "_packets", "remember")
+
+    def __init__(self, by_source: bool) -> None:
+        self._by_source = by_source
+        self._packets: deque[tuple[float, bytes]] = deque(maxlen=KEPT)
+        self.remember = self._packets.append
+
+    def take(self, homes: Iterable[IPv4Network | IPv6Network], since: float, now: float) -> Iterator[bytes]:
+        """The packets of `homes` since `since` (seconds of CLOCK_BOOTTIME), in order; they are kept on."""
+        networks = tuple(homes)
+        begin = max(since, now - OLDEST)
+        for at, packet in tuple(self._packets):
+            if at >= begin and self._is_of(packet, networks):
+                yield packet
+
+    def _is_of(self, packet: bytes, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+        version = packet[0] >> 4 if packet else 0
+        if version == 6 and len(packet) >= 40:
+            home = packet[8:24] if self._by_source else packet[24:40]
+        elif version == 4 and len(packet) >= 20:
+            home = packet[12:16] if self._by_source else packet[16:20]
+        else:
+            return False
+        address = ip_address(home)
+        return any(address.version == network.version and address in network for network in networks)

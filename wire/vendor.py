@@ -1,0 +1,67 @@
+"""What our two ends tell each other beyond the RFCs, in vendor-specific mobility options that others skip.
+
+Pure. RFC 5094 (type 19: vendor, subtype, data).
+
+* Observed address (in a Binding Acknowledgement over UDP): from where the Binding Update came, so that a user
+  sees the address translation on the way (RFC 5555 section 5.1: the outer header is not protected).
+* Interruption (in a Binding Update): for how long nothing could be received, so that the home agent can send
+  again what it sent into a path that was gone.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+
+from wire.options import Option, UnknownOption
+
+VENDOR_SPECIFIC = 19
+VENDOR = 32473
+"""The enterprise number of RFC 5612; this project has none of its own."""
+OBSERVED_IPV4, INTERRUPTION = 1, 2
+MAX_INTERRUPTION = 0xFFFF / 1000
+"""Seconds."""
+
+_HEAD = struct.Struct("!IB")
+_OBSERVED = struct.Struct("!4sH")
+_MILLISECONDS = struct.Struct("!H")
+
+
+def observed_option(address: IPv4Address, port: int) -> UnknownOption:
+    """The address and UDP port that a Binding Update came from."""
+    return _option(OBSERVED_IPV4, _OBSERVED.pack(address.packed, port))
+
+
+def observed_in(options: Iterable[Option]) -> tuple[IPv4Address, int] | None:
+    """Address and port in the first such option; None when there is none."""
+    data = _data(options, OBSERVED_IPV4, _OBSERVED.size)
+    if data is None:
+        return None
+    address, port = _OBSERVED.unpack(data)
+    return IPv4Address(address), port
+
+
+def interruption_option(seconds: float) -> UnknownOption:
+    """Nothing sent in the last `seconds` has arrived; in milliseconds on the wire, at most 65.535 s."""
+    milliseconds = round(min(max(seconds, 0.0), MAX_INTERRUPTION) * 1000)
+    return _option(INTERRUPTION, _MILLISECONDS.pack(milliseconds))
+
+
+def interruption_in(options: Iterable[Option]) -> float | None:
+    """Seconds in the first such option; None when there is none."""
+    data = _data(options, INTERRUPTION, _MILLISECONDS.size)
+    return None if data is None else int(_MILLISECONDS.unpack(data)[0]) / 1000
+
+
+def _option(subtype: int, data: bytes) -> UnknownOption:
+    return UnknownOption(VENDOR_SPECIFIC, _HEAD.pack(VENDOR, subtype) + data)
+
+
+def _data(options: Iterable[Option], subtype: int, size: int) -> bytes | None:
+    for option in options:
+        if not isinstance(option, UnknownOption) or option.type != VENDOR_SPECIFIC:
+            continue
+        if len(option.data) == _HEAD.size + size and _HEAD.unpack_from(option.data) == (VENDOR, subtype):
+            return option.data[_HEAD.size :]
+    return None
