@@ -84,12 +84,5 @@ class Report:
 
 
 Action = (
-    Remember
-    | ConfigureKernel
-    | InstallTable
-    | SendAgain
-    | Defend
-    | ProbeAddresses
-    | SendControl
-    | Report
+    Remember | ConfigureKernel | InstallTable | SendAgain | Defend | ProbeAddresses | SendControl | Report
 )

@@ -35,6 +35,7 @@ class AddressPool:
         self._excluded = sorted((_first(network), _last(network)) for network in apart)
         self._taken: list[tuple[int, int]] = []
         """The leased ranges in order."""
+        self._holders: dict[tuple[int, int], IPv6Address] = {}
         self._low: dict[int, int] = {}
         """By prefix length: nothing below this number is free, so that no search walks over it again."""
         self._shunned: dict[IPv4Network, float] = {}
@@ -60,16 +61,15 @@ class AddressPool:
 
     def keep(self, lease: Lease) -> None:
         """Record `lease`, and end whatever stands against it."""
-        for other in [held for held in self._leases.values() if held.network.overlaps(lease.network)]:
-            self._remove(other)
         own = self._leases.get(lease.home_address)
-        if own is not None:
-            self._remove(own)
-        self._leases[lease.home_address] = lease
-        bisect.insort(self._taken, (_first(lease.network), _last(lease.network)))
-
-    def renew(self, lease: Lease) -> None:
-        """`keep` for the network that this mobile node already holds, without a search."""
+        if own is None or own.network != lease.network:
+            if own is not None:
+                self._remove(own)
+            first, last = _first(lease.network), _last(lease.network)
+            while (blocker := _blocking(self._taken, first, last)) is not None:
+                self._remove(self._leases[self._holders[blocker]])
+            bisect.insort(self._taken, (first, last))
+            self._holders[first, last] = lease.home_address
         self._leases[lease.home_address] = lease
 
     def shun(self, network: IPv4Network, until: float) -> None:
@@ -78,7 +78,9 @@ class AddressPool:
 
     def _remove(self, lease: Lease) -> None:
         del self._leases[lease.home_address]
-        self._taken.remove((_first(lease.network), _last(lease.network)))
+        taken = (_first(lease.network), _last(lease.network))
+        del self._taken[bisect.bisect_left(self._taken, taken)]
+        del self._holders[taken]
         self._low.clear()
 
     def _is_shunned(self, network: IPv4Network, now: float) -> bool:
@@ -97,7 +99,8 @@ class AddressPool:
         lowest: int | None = None
         while start + step - 1 <= end:
             last = start + step - 1
-            blocker = max(_blocker(self._taken, start, last), _blocker(self._excluded, start, last))
+            found = (_blocking(self._taken, start, last), _blocking(self._excluded, start, last))
+            blocker = max((taken[1] for taken in found if taken is not None), default=-1)
             if blocker < 0:
                 if lowest is None:
                     lowest = self._low[length] = start
@@ -122,7 +125,7 @@ def _last(network: IPv4Network) -> int:
     return int(network.broadcast_address)
 
 
-def _blocker(ranges: list[tuple[int, int]], start: int, end: int) -> int:
-    """The last number of a range that overlaps start..end, or -1. Ranges are in order and do not overlap."""
+def _blocking(ranges: list[tuple[int, int]], start: int, end: int) -> tuple[int, int] | None:
+    """The last range that overlaps start..end. Ranges are in order and do not overlap."""
     index = bisect.bisect_right(ranges, (end, 1 << 32)) - 1
-    return ranges[index][1] if index >= 0 and ranges[index][1] >= start else -1
+    return ranges[index] if index >= 0 and ranges[index][1] >= start else None

@@ -140,6 +140,7 @@ class Daemon:
             driver.start()
             # What was bound is forwarded again before anything new is heard.
             driver.dispatch(Start())
+            shell.flush()
             plane.start()
             for underlay in await self._underlays():
                 shell.use(underlay)

@@ -5,33 +5,81 @@ Pure. RFC 6275 section 10.4.1, RFC 3963 section 6.3, draft section 4.5 (R115, R1
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from ipaddress import IPv6Address
+from itertools import chain
 
 from home_agent.binding_cache import Binding
 from home_agent.requests import Address, Books
 from tunnel.kernel import KernelConfig, home_agent_kernel
 
 
-def desired_kernel(books: Books, link_mtu: int) -> KernelConfig:
-    """Everything bound is routed into the TUN device; what is on the home link is proxied there."""
-    agent, bindings = books.configuration.home_agent, tuple(books.cache)
-    ipv4 = (b.ipv4_home_address for b in bindings if b.ipv4_home_address is not None)
-    return home_agent_kernel(
-        books.configuration.tunnel.device,
-        link_mtu,
-        agent.interface,
-        bound=(*(binding.home_address for binding in bindings), *ipv4),
-        own_addresses=(agent.ipv6, agent.ipv4),
-        proxied=tuple(desired_defence(books)),
-        prefixes=tuple(prefix for binding in bindings for prefix in binding.prefixes),
-    )
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Share:
+    """One binding's part of the whole."""
+
+    kernel: KernelConfig
+    defended: tuple[tuple[Address, bool], ...]
 
 
-def desired_defence(books: Books) -> Mapping[Address, bool]:
-    """The addresses to defend on the home link, and whether each is a mobile router's."""
-    return {address: binding.router for binding in books.cache for address in books.defended(binding)}
+class DesiredHost:
+    """The whole desired states, put together from one share for each binding.
+
+    The shares are kept, since with thousands of bindings it is their making that costs.
+    """
+
+    def __init__(self, books: Books, link_mtu: int) -> None:
+        self._books = books
+        self._link_mtu = link_mtu
+        self._shares: dict[IPv6Address, _Share] = {}
+        self._base = self._kernel_for(None)
+        for binding in books.cache:
+            self._shares[binding.home_address] = self._share(binding)
+
+    def note(self, home_address: IPv6Address) -> bool:
+        """Look again at the binding of `home_address`; whether the desired states are others now."""
+        binding, old = self._books.cache.get(home_address), self._shares.get(home_address)
+        if binding is None:
+            return self._shares.pop(home_address, None) is not None
+        share = self._shares[home_address] = self._share(binding)
+        return share != old
+
+    def kernel(self) -> KernelConfig:
+        """Everything bound is routed into the TUN device; what is on the home link is proxied there."""
+        shares = self._shares.values()
+        return dataclasses.replace(
+            self._base,
+            routes=tuple(chain.from_iterable(share.kernel.routes for share in shares)),
+            proxies=tuple(chain.from_iterable(share.kernel.proxies for share in shares)),
+        )
+
+    def defence(self) -> Mapping[Address, bool]:
+        """The addresses to defend on the home link, and whether each is a mobile router's."""
+        return dict(chain.from_iterable(share.defended for share in self._shares.values()))
+
+    def _share(self, binding: Binding) -> _Share:
+        defended = tuple((address, binding.router) for address in self._books.defended(binding))
+        return _Share(self._kernel_for(binding), defended)
+
+    def _kernel_for(self, binding: Binding | None) -> KernelConfig:
+        agent = self._books.configuration.home_agent
+        bound: tuple[Address | None, ...] = ()
+        proxied: tuple[Address, ...] = ()
+        if binding is not None:
+            bound = (binding.home_address, binding.ipv4_home_address)
+            proxied = tuple(self._books.defended(binding))
+        return home_agent_kernel(
+            self._books.configuration.tunnel.device,
+            self._link_mtu,
+            agent.interface,
+            bound=[address for address in bound if address is not None],
+            own_addresses=(agent.ipv6, agent.ipv4),
+            proxied=proxied,
+            prefixes=binding.prefixes if binding is not None else (),
+        )
 
 
 def claims(binding: Binding) -> tuple[object, ...]:
     """What of a binding matters here: while it stays the same, so do the desired states."""
-    return binding.home_networks, binding.router, binding.defends_link_local
+    return binding.ipv4_home_address, binding.prefixes, binding.router, binding.defends_link_local

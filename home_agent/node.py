@@ -25,7 +25,7 @@ from home_agent.actions import (
 from home_agent.associations import Associations
 from home_agent.binding_cache import Binding, BindingCache, Due
 from home_agent.config import Configuration
-from home_agent.desired import claims, desired_defence, desired_kernel
+from home_agent.desired import DesiredHost, claims
 from home_agent.events import ControlReceived, Event, Probed, Revoke, Start
 from home_agent.limits import TokenBuckets
 from home_agent.location import nat_detection, tlv_encapsulation
@@ -37,7 +37,6 @@ from home_agent.updates import Accepted, Ignored, ProbeFirst, Refused, Released,
 from runtime.node import Deadline, earliest
 from tunnel.envelope import ControlPacket
 from tunnel.forwarding import ForwardingTable
-from tunnel.kernel import KernelConfig
 from tunnel.path import Arrival, Drop
 from tunnel.security import KeyPair, SequenceExhausted
 from wire.mobility import (
@@ -108,7 +107,6 @@ class HomeAgent:
         known = {record.home_address: record for record in records if record.home_address in self.nodes}
         memories = {home: record.memory for home, record in known.items()}
         self._associations = Associations(keys, memories, profile, first_sequence, iv_source)
-        self._link_mtu = link_mtu
         self._pending: dict[IPv6Address, Pending] = {}
         self._strangers: TokenBuckets[Address | IPv6Network] = TokenBuckets(
             PACKETS_PER_SECOND, PACKET_BURST, SOURCES
@@ -116,18 +114,18 @@ class HomeAgent:
         self._updates: TokenBuckets[IPv6Address] = TokenBuckets(
             UPDATES_PER_SECOND, UPDATE_BURST, len(self.nodes) + 1
         )
-        self._kernel: KernelConfig | None = None
         self._installed: ForwardingTable | None = None
-        self._defended: Mapping[Address, bool] | None = None
         for record in known.values():
             recall(record, self.nodes[record.home_address], self.books, now)
+        self._host = DesiredHost(self.books, link_mtu)
 
     # ---- the node ---------------------------------------------------------------------------
 
     def handle(self, event: Event, now: float) -> list[Action]:
         match event:
             case Start():
-                return self._settle(host_changed=True)
+                host = (ConfigureKernel(self._host.kernel()), Defend(self._host.defence()))
+                return [*self._settle(), *host]
             case ControlReceived(packet, arrival):
                 return self._receive(packet, arrival, now)
             case Probed(home_address, addresses, in_use):
@@ -257,7 +255,7 @@ class HomeAgent:
         ended = self.books.cache.release(home, sequence, now)
         ack = BindingAck(BindingStatus.ACCEPTED, sequence, 0)
         # The kernel lets go of the address first: at home, the answer has to leave on the home link.
-        actions = self._settle(host_changed=True) + self._answer(request, ack, acks, now)
+        actions = self._settle(home) + self._answer(request, ack, acks, now)
         return actions + ([self._report(ended, "removed")] if ended is not None else [])
 
     def _accept(self, request: Request, verdict: Accepted, now: float) -> list[Action]:
@@ -271,7 +269,8 @@ class HomeAgent:
         if verdict.tlv:
             flags |= AckFlag.TLV
         ack = BindingAck(BindingStatus.ACCEPTED, binding.sequence, binding.lifetime, flags)
-        actions = self._settle(host_changed=old is None or claims(old) != claims(binding))
+        same = old is not None and claims(old) == claims(binding)
+        actions = self._settle(None if same else binding.home_address)
         change = _change(old, binding)
         interruption = interruption_in(request.update.options)
         if change == "moved" and interruption is not None:
@@ -286,12 +285,12 @@ class HomeAgent:
             case Due.EXPIRY:
                 assert binding is not None
                 remember = Remember(self._record(home))
-                return [*self._settle(host_changed=True), remember, self._report(binding, "expired")]
+                return [*self._settle(home), remember, self._report(binding, "expired")]
             case Due.REFRESH_REQUEST:
                 assert binding is not None
                 return self._tell(binding, BindingRefreshRequest())
             case Due.OLD_PATH_ENDS:
-                return self._settle(host_changed=False)
+                return self._settle()
             case Due.CLOSED:
                 return []
             case _:
@@ -303,25 +302,22 @@ class HomeAgent:
         if binding is None:
             return []
         self.books.cache.release(home, binding.sequence, now)
-        actions = [*self._settle(host_changed=True), Remember(self._record(home))]
+        actions = [*self._settle(home), Remember(self._record(home))]
         actions += self._tell(binding, BindingError(UNKNOWN_BINDING, home))
         return [*actions, self._report(binding, "removed")]
 
-    def _settle(self, host_changed: bool) -> list[Action]:
-        """The desired states that differ from what was last asked for."""
+    def _settle(self, changed: IPv6Address | None = None) -> list[Action]:
+        """The desired states that differ from what was last asked for.
+
+        `changed`: the mobile node whose claims on this host may be others than before.
+        """
         actions: list[Action] = []
         table = self.books.cache.table
         if table is not self._installed:
             self._installed = table
             actions.append(InstallTable(table))
-        if host_changed:
-            kernel, defended = desired_kernel(self.books, self._link_mtu), desired_defence(self.books)
-            if kernel != self._kernel:
-                self._kernel = kernel
-                actions.append(ConfigureKernel(kernel))
-            if defended != self._defended:
-                self._defended = defended
-                actions.append(Defend(defended))
+        if changed is not None and self._host.note(changed):
+            actions += [ConfigureKernel(self._host.kernel()), Defend(self._host.defence())]
         return actions
 
     # ---- a message goes out -----------------------------------------------------------------

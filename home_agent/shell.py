@@ -35,9 +35,9 @@ from tunnel.underlay import Underlay
 class Shell:
     """Performs actions; what it learns meanwhile goes to `dispatch` as events.
 
-    Whatever is to be remembered while the loop runs once is written in one commit, and only then do the
-    answers of that round leave: a burst of Binding Updates costs one wait for the disk, and no answer is
-    ever ahead of it.
+    The data plane follows at once. What else is decided while the loop runs once is done together: the
+    kernel and the home link get the last desired state, the disk one commit, and only then do the answers
+    of that round leave. So a burst of Binding Updates costs one wait, and no answer is ever ahead of it.
     """
 
     def __init__(
@@ -60,6 +60,8 @@ class Shell:
         self._report = report
         self._log = log
         self._underlays: dict[IPv4Address | IPv6Address, Underlay] = {}
+        self._kernel_wanted: KernelConfig | None = None
+        self._defence_wanted: Mapping[IPv4Address | IPv6Address, bool] | None = None
         self._unwritten: dict[IPv6Address, Record] = {}
         self._unsent: list[SendControl] = []
         self._flush_due = False
@@ -79,9 +81,11 @@ class Shell:
             case InstallTable(table):
                 self._plane.install(table)
             case ConfigureKernel(config):
-                self._configure(config)
+                self._kernel_wanted = config
+                self._flush_soon()
             case Defend(addresses):
-                self._link.defend(addresses)
+                self._defence_wanted = addresses
+                self._flush_soon()
             case ProbeAddresses():
                 probe = asyncio.get_running_loop().create_task(self._probe(action))
                 self._probes.add(probe)
@@ -121,8 +125,14 @@ class Shell:
         self._underlays.clear()
 
     def flush(self) -> None:
-        """Write what is to be remembered, then send what waits for that."""
+        """Settle host and home link, write what is to be remembered, then send what waits for all that."""
         self._flush_due = False
+        if self._kernel_wanted is not None:
+            self._configure(self._kernel_wanted)
+            self._kernel_wanted = None
+        if self._defence_wanted is not None:
+            self._link.defend(self._defence_wanted)
+            self._defence_wanted = None
         if self._unwritten:
             self._write()
         unsent, self._unsent = self._unsent, []
