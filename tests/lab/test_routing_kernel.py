@@ -217,7 +217,8 @@ def test_a_dhcp_server_that_pushes_routes_gets_renewals_and_nothing_else(
     server = [
         "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=e0",
         "--bind-interfaces", "--no-ping", "--dhcp-range=192.168.7.50,192.168.7.60,2m",
-        f"--dhcp-option=121,{pushed}", f"--dhcp-leasefile={tmp_path}/leases", f"--pid-file={tmp_path}/pid", "--user=root",
+        f"--dhcp-option=121,{pushed}", f"--dhcp-leasefile={tmp_path}/leases",
+        f"--pid-file={tmp_path}/pid", "--user=root",
     ]  # fmt: skip
     client = ["udhcpc", "-f", "-i", "e0", "-s", str(script), "-O", "staticroutes", "-T", "1", "-t", "15"]
 
