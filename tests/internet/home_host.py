@@ -21,6 +21,7 @@ from home_agent.actions import (
     ProbeAddresses,
     Remember,
     Report,
+    SendAgain,
     SendControl,
 )
 from home_agent.binding_cache import Binding
@@ -130,6 +131,10 @@ class HomeHost:
             self.driver.dispatch(event)
             self._law.home_agent_stepped(self)
 
+    def tell_law(self) -> None:
+        """Have the present state looked at."""
+        self._law.home_agent_stepped(self)
+
     def binding(self, home: IPv6Address) -> Binding | None:
         return self.node.books.cache.get(home)
 
@@ -159,8 +164,10 @@ class HomeHost:
                 self._home_link.defend(self.name, frozenset(addresses))
             case ProbeAddresses(home_address=home, addresses=addresses):
                 self._home_link.probe(self.name, addresses, partial(self._probed, self.driver, home, addresses))
+            case SendAgain(homes=homes, since=since):
+                self.plane.send_again(homes, since)
             case SendControl(packet=packet, via=via):
-                self._send_control(packet, via)
+                self.send_answer(packet, via)
             case Report():
                 self.reports.append((self._timeline.now, action))
             case _:
@@ -176,7 +183,7 @@ class HomeHost:
         if asker is self.driver:
             self.tell(Probed(home, addresses, in_use))
 
-    def _send_control(self, packet: bytes, via: Arrival) -> None:
+    def send_answer(self, packet: bytes, via: Arrival) -> None:
         self._law.answer_sent(self, packet, via)
         self.answers += 1
         self.octets_out += len(packet)

@@ -22,6 +22,7 @@ from tunnel.forwarding import Peer, Route, peer_of
 from tunnel.path import Arrival, Encapsulation, TunnelPath
 from tunnel.replay import ReplayWindow
 from tunnel.security import Opener
+from wire.ip import IPV6_HEADER, PROTOCOL_ESP
 from wire.mobility import BindingUpdate
 from wire.serial import is_newer16
 
@@ -145,7 +146,7 @@ class Law:
         sent_at.append(now)
         _keep(self._updates)
         home = opened.packet.home_side_source
-        self._updates[action.packet] = Update(home, action.care_of, message.sequence, message.lifetime)
+        self._updates[_heart(action.packet)] = Update(home, action.care_of, message.sequence, message.lifetime)
 
     def routes_installed(self, host: MobileHost, routes: tuple[Route, ...]) -> None:
         if len({route.path for route in routes}) > 1:
@@ -168,30 +169,31 @@ class Law:
         return _bindings(host), host.answers
 
     def update_arrived(self, host: HomeHost, packet: bytes, arrival: Arrival) -> None:
-        update = self._updates.get(packet)
+        heart = _heart(packet)
+        update = self._updates.get(heart)
         known = self._home_agents[host.name]
-        if update is None or packet in known.handled:
+        if update is None or heart in known.handled:
             return
         known.arrivals.setdefault(update.home, deque(maxlen=64)).append((update, arrival))
         known.doors.add((arrival.remote, arrival.remote_port))
 
     def update_handled(self, host: HomeHost, packet: bytes, before: tuple[Bindings, int]) -> None:
         """Only authentic octets do anything, and those only once."""
-        known = self._home_agents[host.name]
+        known, heart = self._home_agents[host.name], _heart(packet)
         effect = _bindings(host) != before[0] or host.answers != before[1]
-        if packet not in self._updates and effect:
+        if heart not in self._updates and effect:
             self.broken("only-authentic-updates", f"{host.name} obeyed a forgery: {packet.hex()}")
-        if packet in known.handled and effect:
-            self.broken("no-replays", f"{host.name} obeyed a replay of {self._updates.get(packet)}")
-        if packet in self._updates:
-            known.handled.add(packet)
+        if heart in known.handled and effect:
+            self.broken("no-replays", f"{host.name} obeyed a replay of {self._updates.get(heart)}")
+        if heart in self._updates:
+            known.handled.add(heart)
 
     def answer_sent(self, host: HomeHost, packet: bytes, via: Arrival) -> None:
         if (via.remote, via.remote_port) not in self._home_agents[host.name].doors:
             self.broken("no-reflection", f"{host.name} answers to {via}")
         if len(self._answers) > KEPT:
             self._answers.clear()
-        self._answers.add(packet)
+        self._answers.add(_heart(packet))
 
     def home_agent_stepped(self, host: HomeHost) -> None:
         """Every binding comes from an authentic update, and the table says what the bindings say."""
@@ -249,7 +251,7 @@ class Law:
 
     def answer_handled(self, host: MobileHost, packet: bytes, before: tuple[State, int]) -> None:
         """A forged answer changes nothing. (Timers that are due at this very instant may.)"""
-        if packet not in self._answers and self.before_answer(host) != before:
+        if _heart(packet) not in self._answers and self.before_answer(host) != before:
             self.broken("only-authentic-answers", f"{host.name} obeyed a forgery: {packet.hex()}")
 
     def mobile_node_stepped(self, host: MobileHost) -> None:
@@ -303,6 +305,11 @@ class Law:
             path, nat, _ = old
             peers |= {peer_of(path.remote, path.remote_port)} | (set() if nat else {peer_of(path.remote)})
         return peers
+
+
+def _heart(packet: bytes) -> bytes:
+    """What ESP protects: the headers before it may be damaged, or the hop limit count down, all the same."""
+    return packet[IPV6_HEADER if packet[6:7] == bytes((PROTOCOL_ESP,)) else IPV6_HEADER + 24 :]
 
 
 def _bindings(host: HomeHost) -> Bindings:

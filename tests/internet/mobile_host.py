@@ -24,10 +24,11 @@ from mn_agent.actions import (
     KeepUnderlays,
     Remember,
     Report,
+    SendAgain,
     SendControl,
 )
 from mn_agent.config import Configuration
-from mn_agent.events import ControlReceived, Event, LinkUnusable, NetworkChanged, PathLastUsed
+from mn_agent.events import ControlReceived, Event, LinkUnusable, NetworkChanged, PathLastUsed, Refresh
 from mn_agent.memory import recall
 from mn_agent.node import MobileNode
 from movement.policy import Attachment
@@ -138,6 +139,10 @@ class MobileHost:
             self.driver.dispatch(event)
             self._law.mobile_node_stepped(self)
 
+    def refresh(self) -> None:
+        """`mnctl refresh`."""
+        self.tell(Refresh())
+
     # ---- links -----------------------------------------------------------------------------
     def plug(self, interface: str, network: AccessNetwork) -> None:
         """`interface` is in `network` from now on, and in no other."""
@@ -231,6 +236,8 @@ class MobileHost:
                 self.plane.install(ForwardingTable(routes))
             case ConfigureKernel(config=config):
                 self.kernel = config
+            case SendAgain(homes=homes, since=since):
+                self.plane.send_again(homes, since)
             case SendControl():
                 self._send_control(action)
             case AskDns(query=query):

@@ -5,14 +5,16 @@ Pure. It follows tunnel.portable, with datagrams in place of system calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 from tests.internet.weather import Address, Datagram
 from tunnel.encapsulation import protocol_of, wrap
 from tunnel.endpoint import CONTROL, Endpoint, EndpointConfig, Lane, Pieces, Role
 from tunnel.forwarding import ForwardingTable, peer_of
 from tunnel.path import Arrival, Drop, Encapsulation, TunnelPath
+from tunnel.recent import RecentPackets
 from wire.ip import PROTOCOL_IPV4, PROTOCOL_IPV6, PROTOCOL_UDP
 
 NO_CARRIER = Drop("no-underlay")
@@ -37,10 +39,12 @@ class Plane:
     deliver: Callable[[bytes, Datagram], None]
     clock: Callable[[], float]
     endpoint: Endpoint = field(init=False)
+    recent: RecentPackets = field(init=False)
     carriers: list[Carrier] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.endpoint = Endpoint(self.role)
+        self.recent = RecentPackets(by_source=self.role is Role.MOBILE_NODE)
 
     def configure(self, config: EndpointConfig) -> None:
         self.endpoint.config = config
@@ -48,8 +52,16 @@ class Plane:
     def install(self, table: ForwardingTable) -> None:
         self.endpoint.table = table
 
+    def send_again(self, homes: Iterable[IPv4Network | IPv6Network], since: float) -> None:
+        for packet in self.recent.take(homes, since, self.clock()):
+            self._judge(packet)
+
     def outbound(self, packet: bytes) -> None:
         """From the TUN device."""
+        self.recent.remember((self.clock(), packet))
+        self._judge(packet)
+
+    def _judge(self, packet: bytes) -> None:
         verdict = self.endpoint.outbound(packet, self.clock())
         match verdict:
             case Lane():
@@ -63,9 +75,8 @@ class Plane:
     def inbound(self, carrier: Carrier, datagram: Datagram) -> None:
         """From a socket of `carrier`."""
         if datagram.protocol not in (PROTOCOL_IPV4, PROTOCOL_IPV6, PROTOCOL_UDP):
-            if isinstance(carrier.local, type(datagram.source)) and carrier.local.version == 6:
-                arrival = Arrival(carrier.local, datagram.source, interface=carrier.interface)
-                self.on_control(datagram.payload, arrival)
+            source = IPv6Address(datagram.payload[8:24])
+            self.on_control(datagram.payload, Arrival(carrier.local, source, interface=carrier.interface))
             return
         if datagram.in_udp and datagram.destination_port != carrier.port:
             return
