@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import assert_never
 
 from mn_agent.binding_update_list import HomeAgent
+from mn_agent.config import Configuration
 from runtime.node import Deadline
 
 FIRST_RETRY = 1.0
@@ -182,3 +183,15 @@ def pair_addresses(
     if not usable6:
         return None
     return HomeAgent(name, min(usable6), min(usable4) if usable4 else None, port)
+
+
+def discovery_for(configuration: Configuration, remembered: tuple[HomeAgent, ...]) -> Discovery:
+    """The discovery that the configuration asks for; `remembered` is what the last run knew."""
+    section = configuration.home_agent
+    if section.name is not None:
+        return Discovery(ByName(section.name, section.port), remembered)
+    if section.service is not None:
+        query = ByService(section.service, configuration.profile.srv_names, section.port)
+        return Discovery(query, remembered)
+    assert section.ipv6 is not None, "the configuration has been checked"
+    return Discovery(None, (HomeAgent(str(section.ipv6), section.ipv6, section.ipv4, section.port),))

@@ -10,6 +10,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 
 from mn_agent.binding_update_list import Binding, Target
+from mn_agent.config import Configuration
 from tunnel.envelope import ControlPacket
 from tunnel.path import Encapsulation, TunnelPath
 from wire.mobility import AckFlag, BindingAck, BindingStatus, BindingUpdate, UpdateFlag
@@ -45,6 +46,18 @@ class Wish:
     force_udp: bool
     tlv: bool
     profile: Profile
+
+    @classmethod
+    def of(cls, configuration: Configuration) -> Wish:
+        """What the configuration says."""
+        return cls(
+            configuration.home.ipv6,
+            configuration.requested_ipv4,
+            configuration.binding.lifetime,
+            configuration.tunnel.force_udp,
+            configuration.tunnel.tlv,
+            configuration.profile,
+        )
 
 
 def compose_update(wish: Wish, target: Target, sequence: int, lifetime: int) -> ControlPacket:

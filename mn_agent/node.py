@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from ipaddress import IPv6Address, ip_network
+from ipaddress import ip_network
 from random import Random
 from typing import assert_never
 
@@ -25,11 +25,12 @@ from mn_agent.actions import (
     SendAgain,
     SendControl,
 )
-from mn_agent.binding_update_list import Binding, HomeAgent, Target
+from mn_agent.associations import Associations
+from mn_agent.binding_update_list import Binding, Target
 from mn_agent.choice import ANY, SET_ASIDE, Choice, Wanted
 from mn_agent.config import Configuration
 from mn_agent.desired import Surroundings, endpoint, kernel, routes, underlays
-from mn_agent.discovery import ByName, ByService, Discovery, Query
+from mn_agent.discovery import discovery_for
 from mn_agent.events import (
     ControlReceived,
     Event,
@@ -65,18 +66,21 @@ from movement.detector import Detector
 from movement.policy import Attachment, Policy
 from movement.snapshot import Snapshot
 from runtime.node import Deadline, earliest
-from tunnel.envelope import ControlPacket, open_control, seal_control
+from tunnel.envelope import ControlPacket
 from tunnel.path import Drop, TunnelPath
 from tunnel.replay import ReplayWindow
-from tunnel.security import KeyPair, Opener, Sealer, SequenceExhausted
+from tunnel.security import KeyPair
 from wire.mobility import BindingAck, BindingError, BindingRefreshRequest, status_text
 
 OLD_PATH_GRACE = 2.0
 """Seconds for which packets are still accepted through the path that was left. Ours."""
 PATIENCE = 3
 """Unanswered Binding Updates after which another target is tried (RFC 5555 section 4.4.1)."""
+LATE_NOTICE = 0.03
+"""Seconds for which a link may be dead before the kernel says so. Ours."""
 MOST_IN_FLIGHT = 0.1
-"""Seconds: upper bound of the time that a packet may have been on its way when the path was lost. Ours."""
+"""Seconds: what was sent that long before a path was known to be lost is not sent again. Ours."""
+UNEXPECTED = Drop("control-unexpected")
 UNKNOWN_BINDING = 1
 """Status of a Binding Error: the home agent has no binding for the home address."""
 
@@ -94,9 +98,9 @@ class MobileNode:
         self.journal = Journal()
         self.choice = Choice()
         self.attachments: tuple[Attachment, ...] = ()
-        self.discovery = Discovery(_query(configuration), _remembered(configuration, memory))
+        self.discovery = discovery_for(configuration, memory.home_agents)
         self.registration = HomeRegistration(
-            _wish(configuration),
+            Wish.of(configuration),
             memory.next_sequence,
             rng,
             now,
@@ -110,9 +114,14 @@ class MobileNode:
         )
         self._snapshot = Snapshot(())
         self._cause_at = now
-        self._round_trip = MOST_IN_FLIGHT
-        self._sealer = Sealer(keys.update, memory.next_esp_sequence)
-        self._opener = Opener(keys.ack, ReplayWindow(memory.highest_ack, memory.ack_bitmap))
+        self._in_flight = MOST_IN_FLIGHT
+        self._associations = Associations(
+            keys,
+            configuration.profile,
+            configuration.home.ipv6,
+            memory.next_esp_sequence,
+            ReplayWindow(memory.highest_ack, memory.ack_bitmap),
+        )
         self._grace: tuple[tuple[TunnelPath, float], ...] = ()
         self._stopping = False
         self._derived: tuple[Action, ...] = ()
@@ -171,7 +180,7 @@ class MobileNode:
 
     def sealed_size(self, packet: ControlPacket) -> int:
         """Octets of `packet` on an IPv6 link, or inside UDP; nothing is consumed."""
-        return len(seal_control(packet, Sealer(self._sealer.association, 1), self.configuration.profile))
+        return self._associations.size(packet)
 
     def summary(self) -> tuple[str, str | None]:
         """(state, why): one of the states of `mnctl status`, and one sentence where it is not obvious."""
@@ -240,19 +249,10 @@ class MobileNode:
         return [AskDns(query) for query in self.discovery.network_changed(bool(attachments), now)]
 
     def _control_received(self, packet: bytes, now: float) -> list[Action]:
-        opened = open_control(
-            packet, {self._opener.association.spi: self._opener}, self.configuration.profile
-        )
-        if isinstance(opened, Drop):
-            return self._refuse(opened.reason)
-        if opened.spi is None:
-            return self._refuse("unprotected mobility message")
-        target, envelope = self.target, opened.packet
-        if target is None or envelope.source != target.home_agent.ipv6:
-            return self._refuse("mobility message not from the home agent")
-        if envelope.final_destination != self.configuration.home.ipv6:
-            return self._refuse("mobility message not for the home address")
-        match envelope.message:
+        message = self._associations.open(packet, self.target)
+        match message:
+            case Drop():
+                return self._refuse(message)
             case BindingAck() as ack:
                 return self._acknowledged(ack, now)
             case BindingRefreshRequest():
@@ -260,14 +260,14 @@ class MobileNode:
             case BindingError(status=status) if status == UNKNOWN_BINDING:
                 return self._actions(self.registration.refresh(now), now)
             case _:
-                return self._refuse("unexpected mobility message")
+                return self._refuse(UNEXPECTED)
 
     def _acknowledged(self, ack: BindingAck, now: float) -> list[Action]:
         report = Report("ba", {"seq": ack.sequence, "status": int(ack.status), "lifetime_s": ack.lifetime})
         return [*self._actions(self.registration.acknowledge(ack, now), now), report]
 
-    def _refuse(self, reason: str) -> list[Action]:
-        self.drops[reason] += 1
+    def _refuse(self, drop: Drop) -> list[Action]:
+        self.drops[drop.reason] += 1
         return []
 
     # ---- effects of the registration machine -----------------------------------------------
@@ -301,11 +301,10 @@ class MobileNode:
         self.journal.update_sent(target, now)
         handover = self.journal.current
         if handover is not None and handover.lost_at is not None:
-            packet = with_interruption(packet, now - handover.lost_at + self._round_trip)
-        try:
-            sealed = seal_control(packet, self._sealer, self.configuration.profile)
-        except SequenceExhausted as error:
-            return self._refuse(str(error))
+            packet = with_interruption(packet, now - handover.lost_at + self._in_flight)
+        sealed = self._associations.seal(packet)
+        if isinstance(sealed, Drop):
+            return self._refuse(sealed)
         send = SendControl(target.care_of, target.outer_destination, target.home_agent.port, sealed)
         sequence = self.registration.next_sequence - 1 & 0xFFFF
         return [send, Report("bu", {"seq": sequence, "to": label(target), "bytes": len(sealed)})]
@@ -313,7 +312,7 @@ class MobileNode:
     def _bound(self, binding: Binding, previous: Binding | None, now: float) -> list[Action]:
         if previous is not None and previous.path != binding.path:
             self._grace = ((previous.path, now + OLD_PATH_GRACE), *self._grace[:3])
-        self._round_trip = min(self._round_trip, binding.accepted_at - binding.sent_at)
+        self._in_flight = min(self._in_flight, LATE_NOTICE + binding.accepted_at - binding.sent_at)
         handover = self.journal.current
         done = self.journal.end("ok", label(binding.target, nat=binding.nat), None, now)
         if handover is None or done is None:
@@ -322,7 +321,7 @@ class MobileNode:
         if handover.lost_at is None:
             return [report]
         homes = tuple(ip_network(entry.home_address) for entry in binding.entries)
-        return [SendAgain(homes, handover.lost_at), report]
+        return [SendAgain(homes, handover.lost_at - LATE_NOTICE), report]
 
     def _unanswered(self, target: Target, count: int, now: float) -> list[Action]:
         if count < PATIENCE:
@@ -407,7 +406,10 @@ class MobileNode:
     def _finish(self, actions: list[Action], before: tuple[str, str | None], now: float) -> list[Action]:
         """Surround what is to be sent with the state of host and tunnel that it needs."""
         reserved = self.memory.renew(
-            self.registration.next_sequence, self._sealer.next_sequence, self._opener.window, self.discovery
+            self.registration.next_sequence,
+            self._associations.next_sequence,
+            self._associations.window,
+            self.discovery,
         )
         if reserved is not None:
             self.memory = reserved
@@ -437,32 +439,4 @@ def _same(aim: Target, present: Target) -> bool:
         and aim.care_of == present.care_of
         and aim.attachment.interface == present.attachment.interface
         and aim.attachment.mtu == present.attachment.mtu
-    )
-
-
-def _query(configuration: Configuration) -> Query | None:
-    section = configuration.home_agent
-    if section.name is not None:
-        return ByName(section.name, section.port)
-    if section.service is not None:
-        return ByService(section.service, configuration.profile.srv_names, section.port)
-    return None
-
-
-def _remembered(configuration: Configuration, memory: Memory) -> tuple[HomeAgent, ...]:
-    section = configuration.home_agent
-    if section.ipv6 is not None:
-        name = str(section.ipv6)
-        return (HomeAgent(name, IPv6Address(section.ipv6), section.ipv4, section.port),)
-    return memory.home_agents
-
-
-def _wish(configuration: Configuration) -> Wish:
-    return Wish(
-        configuration.home.ipv6,
-        configuration.requested_ipv4,
-        configuration.binding.lifetime,
-        configuration.tunnel.force_udp,
-        configuration.tunnel.tlv,
-        configuration.profile,
     )

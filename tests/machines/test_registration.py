@@ -113,7 +113,7 @@ def test_unprotected_and_forged_answers_change_nothing_and_are_counted() -> None
     sent = script.one()
     script.answer(sent, protect=False)
     assert script.state == "registering"
-    assert script.node.drops["unprotected mobility message"] == 1
+    assert script.node.drops["control-unprotected"] == 1
     script.receive(b"\x60" + bytes(60), sent)
     assert script.state == "registering"
     assert sum(script.node.drops.values()) == 2
