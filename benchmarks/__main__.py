@@ -45,9 +45,10 @@ def data_plane(
             raise click.ClickException(f"{program} is missing: apt-get install {package}")
     plan = Plan.quick() if quick else Plan.full()
     plan = plan.adjusted(tiers or tuple(sorted(TIERS)), pairs, seconds)
+    load_before = os.getloadavg()
     rows = run(plan, lambda line: print(line, file=sys.stderr, flush=True))
     target = output or (Path("build/data_plane_quick.json") if quick else RESULTS / "data_plane.json")
-    write(target, plan, rows)
+    write(target, plan, rows, load_before)
     print(table(rows))
     print(f"\n{len(rows)} rows in {target}")
 

@@ -161,15 +161,18 @@ def _added_round_trip(plan: Plan, nodes: Chain, inner: int) -> float:
     )
 
 
-def write(target: Path, plan: Plan, rows: list[Row]) -> None:
-    """The rows and what is needed to judge them, as JSON."""
+def write(target: Path, plan: Plan, rows: list[Row], load_before: Iterable[float]) -> None:
+    """The rows and what is needed to judge them, as JSON: a machine with other work gives lower figures."""
     document = {
         "schema": SCHEMA,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
-        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "load_average": {
+            "before": [round(load, 2) for load in load_before],
+            "after": [round(load, 2) for load in os.getloadavg()],
+        },
         "plan": asdict(plan),
         "rows": [asdict(row) for row in rows],
     }
