@@ -128,7 +128,7 @@ class Daemon:
             self._log.warning("repair", f"{what}; repaired")
             shell.repair()
 
-        watcher = Watcher(snapshot_taken, ours, changed_by_others)
+        watcher = Watcher(snapshot_taken, ours, changed_by_others, shell.repair)
         watchdog = Watchdog(self._notifier)
         try:
             watcher.start()

@@ -6,7 +6,7 @@ Pure. Draft section 4.4.1, RFC 6275 sections 11.3 and 11.5, RFC 7359 (no leak be
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 
 from mn_agent.binding_update_list import Binding, HomeAgent, Target
 from mn_agent.config import Configuration
@@ -90,10 +90,14 @@ def endpoint(around: Surroundings) -> EndpointConfig:
     )
 
 
+def home_prefix(configuration: Configuration) -> IPv6Network:
+    """The prefix of the home link: the 64 bits before the interface identifier (RFC 4291 section 2.5.1)."""
+    return IPv6Network((configuration.home.ipv6, 64), strict=False)
+
+
 def kernel(around: Surroundings) -> KernelConfig:
     """Addresses, rules, routes and guard of this host."""
     configuration = around.configuration
-    links = around.snapshot.links
     return mobile_node_kernel(
         device=configuration.tunnel.device,
         home_addresses=home_addresses(around),
@@ -101,12 +105,11 @@ def kernel(around: Surroundings) -> KernelConfig:
         mode=RoutingMode(configuration.routing.mode),
         care_of=(attachment.care_of for attachment in around.attachments),
         local_prefixes=(
-            LocalPrefix(ip_interface(f"{a.address}/{a.prefix_length}").network, link.name, a.address)
-            for link in links
-            if link.up
-            for a in link.addresses
+            LocalPrefix(connected.network, interface, connected.address)
+            for interface, connected in around.snapshot.connected()
         ),
-        uplinks=(link.name for link in links),
+        home_prefixes=(home_prefix(configuration),),
+        uplinks=(attachment.interface for attachment in around.attachments),
     )
 
 
