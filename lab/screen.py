@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +18,8 @@ from lab.judge import Handover, Session, Verdict
 from lab.report import between_ms, since_start_ms
 from lab.scenario import Scenario, Step
 
+_WIDTHS = (9, 13, 8, 8, 11)
+"""Columns of the phases in the line of a move."""
 _NAMES = {"ipv6": "IPv6", "ipv4": "IPv4", "none": "–"}
 
 
@@ -51,16 +54,19 @@ class Screen:
         link = since_start_ms(handover, handover.link_ns)
         worst, outage_ns = handover.worst
         line = Text(f"{handover.window.index:>3}  {handover.origin:>7} → {handover.target:<8}")
-        line.append(f"{_how(handover):<24}", style="cyan")
-        line.append(f"link {_plain(link)} · ")
-        line.append(f"address {_plus(handover.link_ns, handover.usable_ns)} · ")
-        line.append(f"BU {_plus(handover.usable_ns, handover.update_ns)} · ")
-        line.append(f"BA {_plus(handover.update_ns, handover.ack_ns)} · ")
-        line.append(f"packet {_plus(handover.ack_ns, handover.first_packet_ns)}   ")
+        line.append(f"{_how(handover):<25}", style="cyan")
+        phases = (
+            f"link {_plain(link)}",
+            f"address {_plus(handover.link_ns, handover.usable_ns)}",
+            f"BU {_plus(handover.usable_ns, handover.update_ns)}",
+            f"BA {_plus(handover.update_ns, handover.ack_ns)}",
+            f"packet {_plus(handover.ack_ns, handover.first_packet_ns)}",
+        )
+        line.append("".join(f"{phase:<{width}}" for phase, width in zip(phases, _WIDTHS, strict=True)))
         bad = (limit_ms is not None and outage_ns > limit_ms * 1e6) or not handover.registered
         line.append(f"outage {outage_ns / 1e6:.0f} ms", style="bold red" if bad else "bold green")
-        line.append(f" ({worst})" if outage_ns else "", style="dim")
-        line.append(f"  lost {_lost(handover)}")
+        line.append(f" {worst}" if outage_ns else "", style="dim")
+        line.append(f", lost {_lost(handover)}")
         self._console.print(line, soft_wrap=True)
 
     def summary(self, handovers: Sequence[Handover], sessions: Sequence[Session], verdict: Verdict) -> None:
@@ -86,12 +92,18 @@ class Screen:
 
 
 def _table(handovers: Sequence[Handover]) -> Table:
-    table = Table(title="Outage in ms after the new address can be used", title_justify="left")
-    for heading in ("", "move", "packets travel", "detect", "register", "resume"):
-        table.add_column(heading, justify="left" if heading in ("move", "packets travel") else "right")
-    streams = list(handovers[0].silences)
+    """One row per move; streams that differ only in their family share a column."""
+    table = Table(
+        title="ms after the new address can be used; outage of each stream over IPv6 and IPv4",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for heading in ("", "move", "detect", "register", "resume"):
+        table.add_column(heading, justify="left" if heading == "move" else "right", no_wrap=True)
+    streams = list(dict.fromkeys(stream.rpartition("-")[0] for stream in handovers[0].silences))
     for stream in streams:
-        table.add_column(stream.replace("-", "\n"), justify="right")
+        table.add_column(stream.replace("-", " "), justify="right", no_wrap=True)
     table.add_column("lost", justify="right")
     for handover in handovers:
         phases = (
@@ -99,16 +111,19 @@ def _table(handovers: Sequence[Handover]) -> Table:
             (handover.update_ns, handover.ack_ns),
             (handover.ack_ns, handover.first_packet_ns),
         )
-        outages = [f"{handover.silences[stream].outage_ns / 1e6:.0f}" for stream in streams]
         table.add_row(
             str(handover.window.index),
             f"{handover.origin} → {handover.target}",
-            _how(handover),
             *(_plain(between_ms(*phase)) for phase in phases),
-            *outages,
+            *(_outages(handover, stream) for stream in streams),
             _lost(handover),
         )
     return table
+
+
+def _outages(handover: Handover, stream: str) -> str:
+    both = [handover.silences.get(f"{stream}-v{version}") for version in (6, 4)]
+    return " ".join("  –" if one is None else f"{one.outage_ns / 1e6:>3.0f}" for one in both)
 
 
 def _how(handover: Handover) -> str:

@@ -24,7 +24,6 @@ from lab.registry import CONTROL, DESCRIPTION
 from lab.running import RunningLab
 from runtime.settings import ConfigError
 
-
 _BEFORE_OTHERS = -10
 
 

@@ -76,6 +76,32 @@ for port in range(40000, 40000 + {count}):
     assert kept <= 1, "source ports are random, not kept"
 
 
+def test_an_answer_through_the_nat_comes_from_where_the_question_went(plain_lab: LabUnderTest) -> None:
+    plain_lab.plug("eth0", "hotel")
+    plain_lab.wait_for("mn", "ping", "-c", "1", "-W", "0.3", "203.0.113.2")
+    server = plain_lab.start_python(
+        "ha",
+        """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("203.0.113.2", 4191))
+print("ready", flush=True)
+s.sendto(b"answer", s.recvfrom(99)[1])
+""",
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    script = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(5)
+s.sendto(b"question", ("203.0.113.2", 4191))
+print(*s.recvfrom(99))
+"""
+    assert plain_lab.python("mn", script) == "b'answer' ('203.0.113.2', 4191)\n"
+    server.communicate(timeout=10)
+
+
 def test_nobody_outside_reaches_a_host_behind_the_nat(plain_lab: LabUnderTest) -> None:
     plain_lab.plug("eth0", "cafe")
     plain_lab.wait_for("mn", "ping", "-c", "1", "-W", "0.3", "192.0.2.10")
