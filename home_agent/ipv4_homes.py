@@ -49,11 +49,26 @@ def grant_ipv4(request: Request, books: Books, probes: Probes, now: float) -> Ip
     return homes
 
 
+def farewell_ipv4(request: Request) -> tuple[Ipv4AddressAck, ...]:
+    """Acknowledge that what a deregistration names is no longer bound."""
+    return tuple(
+        Ipv4AddressAck(Ipv4AckStatus.ACCEPTED, asked.address, asked.prefix_length)
+        if _is_possible(asked)
+        else Ipv4AddressAck(Ipv4AckStatus.INVALID_ADDRESS, asked.address, 0)
+        for asked in every(request.update.options, Ipv4HomeAddress)[:MAX_REQUESTS]
+    )
+
+
+def _is_possible(asked: Ipv4HomeAddress) -> bool:
+    """R062: a prefix length of zero is an error, and so is one that no address has."""
+    return 1 <= asked.prefix_length <= 32
+
+
 def _grant(
     asked: Ipv4HomeAddress, request: Request, books: Books, probes: Probes, homes: Ipv4Homes, now: float
 ) -> IPv4Network | Ipv4AckStatus:
-    if not 1 <= asked.prefix_length <= 32:
-        return Ipv4AckStatus.INVALID_ADDRESS  # R062: a prefix length of zero is an error
+    if not _is_possible(asked):
+        return Ipv4AckStatus.INVALID_ADDRESS
     if request.node.ipv4 == "none" and not request.node.may_route and not request.node.ipv4_prefix_requests:
         return Ipv4AckStatus.PROHIBITED
     if not asked.address.is_unspecified and not is_usable_ipv4(asked.address):

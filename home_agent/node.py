@@ -157,12 +157,20 @@ class HomeAgent:
         opened = self._associations.open(data)
         if isinstance(opened, Drop):
             return self._ignore(opened.reason)
-        packet, home = opened.packet, opened.packet.home_side_source
+        home = opened.packet.home_side_source
+        if not self._updates.spend(home, now):
+            return self._ignore("update-too-many", home)
+        actions = self._authentic(opened.packet, arrival, now)
+        if any(isinstance(action, Remember) for action in actions):
+            return actions
+        # What nobody answers has moved the replay window as well.
+        return [Remember(self._record(home)), *actions]
+
+    def _authentic(self, packet: ControlPacket, arrival: Arrival, now: float) -> list[Action]:
+        home = packet.home_side_source
         astray = self._astray(packet, arrival)
         if astray:
             return self._ignore(astray, home)
-        if not self._updates.spend(home, now):
-            return self._ignore("update-too-many", home)
         match packet.message:
             case BindingUpdate() as update:
                 return self._update(Request(self.nodes[home], packet, update, arrival), now)

@@ -11,12 +11,12 @@ from ipaddress import IPv4Network, IPv6Network
 from home_agent.address_pool import Lease
 from home_agent.binding_cache import Binding, link_local_of
 from home_agent.config import is_mobile_prefix
-from home_agent.ipv4_homes import Ipv4Homes, grant_ipv4
+from home_agent.ipv4_homes import Ipv4Homes, farewell_ipv4, grant_ipv4
 from home_agent.location import Location, agrees_to_tlv, encapsulation_for, locate
 from home_agent.requests import Address, Books, Probes, Request
 from tunnel.path import Encapsulation
 from wire.mobility import BindingStatus, UpdateFlag
-from wire.options import Ipv4AckStatus, Ipv4AddressAck, Ipv4HomeAddress, MobileNetworkPrefix, every
+from wire.options import Ipv4AddressAck, MobileNetworkPrefix, every
 from wire.serial import is_newer16
 
 LIFETIME_UNIT = 4
@@ -142,10 +142,7 @@ def _leave(request: Request, books: Books) -> Verdict:
     home = request.home_address
     if books.cache.get(home) is None and not books.cache.was_just_released(home):
         return Refused(BindingStatus.NOT_HOME_AGENT)
-    asked = every(request.update.options, Ipv4HomeAddress)
-    return Released(
-        tuple(Ipv4AddressAck(Ipv4AckStatus.ACCEPTED, one.address, one.prefix_length) for one in asked)
-    )
+    return Released(farewell_ipv4(request))
 
 
 def _mobile_prefixes(request: Request) -> tuple[IPv6Network, ...] | BindingStatus:

@@ -201,7 +201,7 @@ def test_a_new_home_address_is_bound_after_nobody_on_the_home_link_claimed_it(pr
     ha = probing
     ha.at(0).feed(ha.laptop.native(over_ipv6(ha.laptop, home4()))).quiet()
     assert ha.only(ProbeAddresses).addresses == {LAPTOP, LAPTOP4}
-    assert ha.records == {}
+    assert ha.records[LAPTOP].binding is None
     ha.at(1).probed(LAPTOP)
     assert ha.answer().status == BindingStatus.ACCEPTED
     assert set(ha.defended) == {LAPTOP, LAPTOP4}
