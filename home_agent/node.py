@@ -31,6 +31,7 @@ from home_agent.limits import TokenBuckets
 from home_agent.location import nat_detection, tlv_encapsulation
 from home_agent.recall import recall
 from home_agent.records import Record
+from home_agent.replies import reply_to, unasked
 from home_agent.requests import Address, Probes, Request, open_books
 from home_agent.tally import Account, LastUpdate, Tally
 from home_agent.updates import Accepted, Ignored, ProbeFirst, Refused, Released, Verdict, judge
@@ -175,7 +176,7 @@ class HomeAgent:
             case BindingUpdate() as update:
                 return self._update(Request(self.nodes[home], packet, update, arrival), now)
             case UnknownMessage():
-                via = self._back(packet, BindingError(UNKNOWN_TYPE, IPv6Address(0)))
+                via = reply_to(packet, BindingError(UNKNOWN_TYPE, IPv6Address(0)))
                 return self._send(home, via, arrival, remember=True)
             case _:
                 return self._ignore("control-unexpected", home)
@@ -346,26 +347,11 @@ class HomeAgent:
         else:
             account.refused[ack.status] += 1
         complete = BindingAck(ack.status, ack.sequence, ack.lifetime, ack.flags, options)
-        return self._send(home, self._back(request.packet, complete), request.arrival, remember=True)
-
-    def _back(self, packet: ControlPacket, message: Message) -> ControlPacket:
-        """To the sender of `packet`; with a routing header exactly if it had a home address option and
-        came from elsewhere (RFC 6275 section 9.5.4, ruling I6).
-        """
-        option = packet.home_address_option
-        routed = option if option != packet.source else None
-        return ControlPacket(packet.destination, packet.source, message, routing_home_address=routed)
+        return self._send(home, reply_to(request.packet, complete), request.arrival, remember=True)
 
     def _tell(self, binding: Binding, message: Message) -> list[Action]:
-        """Send something unasked along the way of the last Binding Update."""
-        home, agent = binding.home_address, self.configuration.home_agent.ipv6
-        if binding.in_udp:
-            packet = ControlPacket(agent, home, message)
-        else:
-            assert isinstance(binding.arrival.remote, IPv6Address)
-            routed = home if binding.arrival.remote != home else None
-            packet = ControlPacket(agent, binding.arrival.remote, message, routing_home_address=routed)
-        return self._send(home, packet, binding.arrival, remember=False)
+        packet = unasked(binding, self.configuration.home_agent.ipv6, message)
+        return self._send(binding.home_address, packet, binding.arrival, remember=False)
 
     def _send(
         self, home: IPv6Address, packet: ControlPacket, via: Arrival, *, remember: bool
