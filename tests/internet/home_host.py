@@ -131,6 +131,10 @@ class HomeHost:
             self.driver.dispatch(event)
             self._law.home_agent_stepped(self)
 
+    @property
+    def ipv6(self) -> IPv6Address:
+        return self.configuration.home_agent.ipv6
+
     def tell_law(self) -> None:
         """Have the present state looked at."""
         self._law.home_agent_stepped(self)
@@ -168,8 +172,10 @@ class HomeHost:
                 self.plane.send_again(homes, since)
             case SendControl(packet=packet, via=via):
                 self.send_answer(packet, via)
-            case Report():
+            case Report(event=event, fields=fields):
                 self.reports.append((self._timeline.now, action))
+                if event == "rejected":
+                    self._law.refused[str(fields["node"]), fields["status"]] += 1
             case _:
                 assert_never(action)
 

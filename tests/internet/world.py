@@ -249,8 +249,8 @@ class World:
         mine = host.node.registration.binding
         if mine is None or not host.running or mine.target.care_of not in host.addresses:
             return False
-        home = host.configuration.home.ipv6
-        theirs = [agent.binding(home) for agent in self.agents if agent.running]
+        home, chosen = host.configuration.home.ipv6, mine.target.home_agent.ipv6
+        theirs = [agent.binding(home) for agent in self.agents if agent.running and agent.ipv6 == chosen]
         return any(
             b is not None
             and (b.care_of, b.encapsulation) == (mine.target.care_of, mine.path.encapsulation)
