@@ -11,6 +11,9 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.control import Control
+from rich.markup import escape
+from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
@@ -36,19 +39,24 @@ class Screen:
         self._console.print(f"[bold]{name}[/]  {scenario.title}")
 
     def doing(self, what: str) -> None:
-        """Something that takes a moment; replaced by the next line on a terminal."""
+        """Something that takes a moment; on a terminal the next line takes its place."""
         if self._live:
             self._console.print(Text(f"   … {what}", style="dim"), end="\r")
+
+    def _line(self, text: Text | str) -> None:
+        if self._live:
+            self._console.control(Control((ControlType.ERASE_IN_LINE, 2)))
+        self._console.print(text, soft_wrap=True)
 
     def ready(self, seconds: float, homes: Sequence[str], streams: int) -> None:
         answering = " and ".join(homes)
         ready = f"   reachable after {seconds:.1f} s: {answering} answer, {streams} streams run"
-        self._console.print(ready)
-        self._console.print("   ms from cable pulled to new link, then from phase to phase\n", style="dim")
+        self._line(ready)
+        self._line(Text("   ms from cable pulled to new link, then from phase to phase\n", style="dim"))
 
     def other(self, index: int, step: Step) -> None:
         """A step that is no handover."""
-        self._console.print(f"{index:>3}  {step.text}")
+        self._line(f"{index:>3}  {escape(step.text)}")
 
     def handover(self, handover: Handover, limit_ms: float | None) -> None:
         link = since_start_ms(handover, handover.link_ns)
@@ -67,10 +75,10 @@ class Screen:
         line.append(f"outage {outage_ns / 1e6:.0f} ms", style="bold red" if bad else "bold green")
         line.append(f" {worst}" if outage_ns else "", style="dim")
         line.append(f", lost {_lost(handover)}")
-        self._console.print(line, soft_wrap=True)
+        self._line(line)
 
     def summary(self, handovers: Sequence[Handover], sessions: Sequence[Session], verdict: Verdict) -> None:
-        self._console.print()
+        self._line("")
         if handovers:
             self._console.print(_table(handovers))
         kept = sum(session.survived for session in sessions)

@@ -66,7 +66,7 @@ def timeline(name: str, handovers: Sequence[Handover], windows: Sequence[Window]
 
 
 def _legend(drawing: Drawing, y: float) -> None:
-    x = _WIDTH - _MARGIN - 610
+    x = _WIDTH - _MARGIN - 800
     for style, words, width in (("got", "received", 70), ("lost", "lost", 50)):
         drawing.ticks([x + 2, x + 5, x + 8], y - 9, 10, style)
         drawing.text(x + 14, y, words)
@@ -74,6 +74,10 @@ def _legend(drawing: Drawing, y: float) -> None:
     drawing.rectangle(x, y - 9, 12, 10, "outage")
     drawing.text(x + 17, y, "outage after the new address can be used")
     x += 290
+    for style, words in (("move", "cable"), ("link", "link up"), ("address", "address")):
+        drawing.line(x + 3, y - 10, x + 3, y + 2, style)
+        drawing.text(x + 10, y, words)
+        x += 64
     for style, words in (("network6", "IPv6"), ("network4", "IPv4"), ("networkN", "NAT")):
         drawing.rectangle(x, y - 9, 12, 10, style)
         drawing.text(x + 16, y, words)
@@ -170,12 +174,10 @@ def _events(
     """Cable, link, address as upright lines; BU an arrow up into the network, BA an arrow down."""
     x = scale.x(handover.window.started_ns)
     drawing.line(x, lanes - 6, x, bottom, "move")
-    drawing.text(x + 3, lanes - 9, "cable", "small", "end")
+    drawing.text(x, lanes - 9, "cable pulled", "small", "middle")
     for at_ns, style in ((handover.link_ns, "link"), (handover.usable_ns, "address")):
         if at_ns is not None and at_ns > handover.window.started_ns:
             drawing.line(scale.x(at_ns), lanes - 6, scale.x(at_ns), bottom, style)
-    if handover.usable_ns is not None and handover.usable_ns > handover.window.started_ns:
-        drawing.text(scale.x(handover.usable_ns) - 4, lanes - 9, "link, address", "small", "end")
     if handover.update_ns is not None:
         x = scale.x(handover.update_ns)
         drawing.line(x, lanes - 3, x, top + 6, "update")

@@ -111,3 +111,11 @@ def test_only_the_correspondent_sends_downwards() -> None:
     assert (send.end, send.words[0]) == (End.CORRESPONDENT, "send")
     assert "--to=203.0.113.77" in send.words
     assert down.flows[0].sent is not None
+
+
+def test_the_example_of_the_documentation_is_right() -> None:
+    page = (ROOT / "docs/scenarios.md").read_text()
+    text = page.split("```toml\n")[1].split("```")[0]
+    topology = parse_scenario(text, "docs").checked(INTERNET, text, "docs")
+    assert topology.mobile_node.plugged == {"eth0": "office"}
+    assert all(f"`{action.value} = " in page for action in Action)
