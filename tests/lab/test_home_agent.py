@@ -51,6 +51,7 @@ from wire.profile import RFC5555
 AGENT6, AGENT4 = IPv6Address("2001:db8:99::2"), IPv4Address("203.0.113.2")
 HOME6, HOME4 = IPv6Address("2001:db8:99::77"), IPv4Address("203.0.113.77")
 TABLET6, POOL4 = IPv6Address("2001:db8:99::78"), IPv4Address("203.0.113.128")
+PUBLIC4 = IPv4Address("198.51.100.222")
 PHONE6, PHONE4 = IPv6Address("2001:db8:99::79"), IPv4Address("203.0.113.79")
 NET6, NET4 = IPv6Address("2001:db8:99::9"), IPv4Address("203.0.113.9")
 COA6, COA4, PRIVATE4 = IPv6Address("2001:db8:1::9"), IPv4Address("198.51.100.9"), IPv4Address("192.168.7.9")
@@ -84,6 +85,19 @@ key_file = "{directory}/phone.toml"
 control_socket = "{directory}/control.sock"
 runtime_directory = "{directory}/run"
 state_directory = "{directory}/state"
+"""
+
+STATIC_NAT = f"""
+table ip static {{
+    chain pre {{
+        type nat hook prerouting priority -100
+        ip daddr {PUBLIC4} dnat to {AGENT4}
+    }}
+    chain post {{
+        type nat hook postrouting priority 90
+        oifname "acc" ip saddr {AGENT4} snat to {PUBLIC4}
+    }}
+}}
 """
 
 
@@ -153,6 +167,8 @@ class Node:
     underlays: dict[object, Underlay]
     inbox: list[tuple[bytes, Arrival]]
     sent: list[Callable[[], None]] = field(default_factory=list)
+    agent4: IPv4Address = AGENT4
+    """The home agent's IPv4 address as this node knows it."""
     sequences: Any = field(default_factory=lambda: count(1))
 
     def register(
@@ -175,7 +191,7 @@ class Node:
         return ack
 
     def send(self, care_of: IPv4Address | IPv6Address, packet: bytes) -> None:
-        agent = AGENT6 if isinstance(care_of, IPv6Address) else AGENT4
+        agent = AGENT6 if isinstance(care_of, IPv6Address) else self.agent4
 
         def again() -> None:
             assert self.underlays[care_of].send_control(agent, 4191, packet) is None
@@ -202,7 +218,7 @@ class Node:
         nat = first(ack.options, NatDetection)
         in_udp = nat is not None and (nat.force_udp or nat.refresh != NO_KEEPALIVE)
         kind = Encapsulation.UDP if in_udp else Encapsulation.IP_IN_IP
-        remote = AGENT6 if isinstance(care_of, IPv6Address) else AGENT4
+        remote = AGENT6 if isinstance(care_of, IPv6Address) else self.agent4
         underlay = self.underlays[care_of]
         ports = (underlay.port, 4191) if in_udp else (0, 0)
         path = TunnelPath(care_of, remote, kind, *ports, link_mtu=1500)
@@ -353,6 +369,22 @@ def test_a_node_behind_a_nat_is_bound_to_what_the_home_agent_sees(laptop: Node) 
     address, _, port = shown["observed"].rpartition(":")
     assert address == str(NET4)
     assert int(port) != laptop.underlays[PRIVATE4].port, "the NAT gives random ports"
+
+
+@pytest.mark.requirement("R002", "R004", "R016")
+def test_a_home_agent_behind_a_static_nat_of_its_own_answers_from_its_public_address(laptop: Node) -> None:
+    laptop.agent4 = PUBLIC4
+    world = laptop.world
+    world.net.sh(f"ip addr add {PUBLIC4}/32 dev acc; nft -f -; conntrack -F 2>&1", STATIC_NAT)
+    try:
+        for care_of, encapsulation in ((COA4, "ipip4"), (PRIVATE4, "udp4")):
+            assert laptop.register(care_of, Ipv4HomeAddress(HOME4)).accepted
+            assert (laptop.arrival.remote, laptop.arrival.remote_port) == (PUBLIC4, 4191)
+            assert world.pings(HOME4)
+            assert world.pings(HOME6)
+            assert binding_of(world, "laptop")["encap"] == encapsulation
+    finally:
+        world.net.sh(f"nft delete table ip static; ip addr del {PUBLIC4}/32 dev acc; conntrack -F 2>&1")
 
 
 def test_moves_between_all_kinds_of_networks_take_effect_at_once(laptop: Node) -> None:

@@ -45,7 +45,7 @@ def ha() -> HomeScript:
     return HomeScript()
 
 
-@pytest.mark.requirement("R019", "R022", "R023", "R024", "R037", "R126", "R131")
+@pytest.mark.requirement("R019", "R022", "R023", "R024", "R037", "R113", "R126", "R131")
 def test_one_update_from_an_ipv6_link_binds_both_home_addresses_to_the_ipv6_care_of_address(
     ha: HomeScript,
 ) -> None:
