@@ -29,6 +29,7 @@ class Control:
         agent: HomeAgent,
         dispatch: Callable[[Revoke], None],
         counters: Callable[[], Counters],
+        turned_away: Callable[[], Mapping[str, int]],
         problems: Callable[[], Mapping[str, str]],
         flight: Callable[[], FlightRecorder[Any, Any]],
         version: str,
@@ -36,6 +37,7 @@ class Control:
         self._agent = agent
         self._dispatch = dispatch
         self._counters = counters
+        self._turned_away = turned_away
         self._problems = problems
         self._flight = flight
         self._version = version
@@ -65,7 +67,10 @@ class Control:
             }
             for code, text in self._problems().items()
         ]
-        return status.status(self._agent, now, self.state, self._version, self._counters(), health)
+        told = status.status(self._agent, now, self.state, self._version, self._counters(), health)
+        ignored = told["totals"]["updates_ignored"]
+        ignored |= {reason: number for reason, number in self._turned_away().items() if number}
+        return told
 
     def _bindings(self, params: Json) -> Json:
         return status.bindings(self._agent, _now(), params.get("after"))

@@ -21,6 +21,7 @@ import click
 from home_agent.actions import Action
 from home_agent.config import Configuration, parse_configuration
 from home_agent.control import Control
+from home_agent.door import Door
 from home_agent.events import ControlReceived, Event, Start
 from home_agent.node import HomeAgent
 from home_agent.proxy import HomeLink
@@ -80,6 +81,7 @@ class Daemon:
                 agent,
                 lambda event: driver.dispatch(event),
                 lambda: plane.counters(),
+                lambda: {**door.turned_away, "mailbox-full": mailbox.dropped},
                 lambda: shell.problems,
                 lambda: driver.flight,
                 version("mn-agent"),
@@ -100,10 +102,12 @@ class Daemon:
             kernel = KernelState(self._runtime / STATE_FILE, Owner.HOME_AGENT)
             stack.callback(kernel.close)
             stack.callback(kernel.clear)
+            door = Door(pair.update.spi for pair in self._keys.values())
             mailbox: Mailbox[Event] = Mailbox(lambda event: driver.dispatch(event))
 
             def on_control(packet: bytes, arrival: Arrival) -> None:
-                mailbox.post(ControlReceived(packet, arrival))
+                if door.admits(packet, arrival, boottime()):
+                    mailbox.post(ControlReceived(packet, arrival))
 
             def report(event: str, fields: Mapping[str, object]) -> None:
                 server.publish(event, **fields)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import assert_never
 
 from home_agent.actions import (
@@ -58,10 +58,6 @@ from wire.vendor import interruption_in, observed_option
 UPDATES_PER_SECOND = 5.0
 UPDATE_BURST = 20.0
 """What one mobile node may ask for. RFC 6275 lets it send three a second (MAX_UPDATE_RATE)."""
-PACKETS_PER_SECOND = 200.0
-PACKET_BURST = 400.0
-SOURCES = 4096
-"""What one IPv4 address or IPv6 /64 may make us verify, and how many of them are remembered."""
 PROBE_PATIENCE = 5.0
 """Seconds after which an unanswered probe gives its Binding Update up."""
 SHUN = 3600.0
@@ -109,9 +105,6 @@ class HomeAgent:
         memories = {home: record.memory for home, record in known.items()}
         self._associations = Associations(keys, memories, profile, first_sequence, iv_source)
         self._pending: dict[IPv6Address, Pending] = {}
-        self._strangers: TokenBuckets[Address | IPv6Network] = TokenBuckets(
-            PACKETS_PER_SECOND, PACKET_BURST, SOURCES
-        )
         self._updates: TokenBuckets[IPv6Address] = TokenBuckets(
             UPDATES_PER_SECOND, UPDATE_BURST, len(self.nodes) + 1
         )
@@ -153,8 +146,6 @@ class HomeAgent:
 
     def _receive(self, data: bytes, arrival: Arrival, now: float) -> list[Action]:
         """Authenticate first: until that has happened, nothing changes and nothing is answered."""
-        if not self._strangers.spend(_source_of(arrival), now):
-            return self._ignore("control-too-many")
         opened = self._associations.open(data)
         if isinstance(opened, Drop):
             return self._ignore(opened.reason)
@@ -382,12 +373,6 @@ class HomeAgent:
             "sequence": binding.sequence,
         }
         return Report("binding", {**fields, "remark": remark} if remark else fields)
-
-
-def _source_of(arrival: Arrival) -> Address | IPv6Network:
-    if isinstance(arrival.remote, IPv6Address):
-        return IPv6Network((arrival.remote, 64), strict=False)
-    return arrival.remote
 
 
 def _change(old: Binding | None, new: Binding) -> str:

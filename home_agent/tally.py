@@ -33,7 +33,7 @@ class Account:
 
 @dataclass(slots=True)
 class Tally:
-    """All accounts; `strangers` counts by reason what nobody could be held to account for."""
+    """All accounts; `strangers` counts by reason what came from nobody known."""
 
     accounts: dict[IPv6Address, Account]
     strangers: Counter[str] = field(default_factory=Counter)

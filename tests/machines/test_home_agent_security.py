@@ -9,6 +9,7 @@ import pytest
 
 from home_agent.actions import InstallTable, Remember, SendControl
 from home_agent.associations import BLOCK
+from home_agent.door import Door
 from home_agent.events import ControlReceived
 from home_agent.limits import TokenBuckets
 from tests.machines.ha_script import (
@@ -29,7 +30,7 @@ from tests.machines.ha_script import (
 )
 from tunnel.envelope import ControlPacket, seal_control
 from tunnel.path import Arrival
-from tunnel.security import Sealer
+from tunnel.security import Integrity, Sealer
 from wire.mobility import BindingStatus
 from wire.profile import RFC5555
 
@@ -224,22 +225,64 @@ def test_a_mobile_node_that_asks_too_often_is_not_answered_for_a_while(ha: HomeS
     assert ha.answer().status == BindingStatus.ACCEPTED
 
 
-def test_a_flood_from_one_source_does_not_reach_the_associations(ha: HomeScript) -> None:
-    for _ in range(1000):
-        ha.feed(ControlReceived(b"junk", Arrival(HA4, COA4, 4191, 9))).silent()
-    strangers = ha.agent.tally.strangers
-    assert strangers["control-too-many"] == 600
-    ha.feed(ha.laptop.udp(over_ipv4(ha.laptop), NAT4))
-    assert ha.answer().status == BindingStatus.ACCEPTED
+def at_the_door() -> tuple[Door, HomeScript]:
+    script = HomeScript()
+    return Door(keys_of(node.home_address).update.spi for node in script.configuration.mobile_node), script
 
 
-def test_strangers_leave_no_trace_but_counters(ha: HomeScript) -> None:
+def test_the_door_lets_in_what_may_be_authentic_on_every_kind_of_link() -> None:
+    door, ha = at_the_door()
+    for event in (
+        ha.laptop.udp(over_ipv4(ha.laptop)),
+        ha.laptop.native(over_ipv6(ha.laptop)),
+        ha.laptop.native(over_ipv6(ha.laptop), care_of=LAPTOP),
+    ):
+        assert door.admits(event.packet, event.arrival, 0.0)
+
+
+def test_the_door_turns_away_what_cannot_be_authentic() -> None:
+    door, ha = at_the_door()
+    arrival = Arrival(HA4, COA4, 4191, 9)
+    bare = seal_control(ControlPacket(LAPTOP, HA6, over_ipv4(ha.laptop)), None, RFC5555)
+    strange = Sealer(type(keys_of(LAPTOP).ack)(0x7777, Integrity.HMAC_SHA1_96, b"x" * 20))
+    other = seal_control(ControlPacket(LAPTOP, HA6, over_ipv4(ha.laptop)), strange, RFC5555)
+    assert not door.admits(bare, arrival, 0.0)
+    assert not door.admits(other, arrival, 0.0)
+    assert door.turned_away == {"control-unprotected": 1, "control-unknown-spi": 1}
+    genuine = ha.laptop.native(over_ipv6(ha.laptop)).packet
+    chance = random.Random(3)
+    for length in range(len(genuine)):
+        octets = bytearray(genuine[:length])
+        for _ in range(chance.randrange(3)):
+            if octets:
+                octets[chance.randrange(length)] = chance.randrange(256)
+        door.admits(bytes(octets), arrival, 0.0)
+
+
+def test_one_source_cannot_flood_through_the_door_and_shuts_nobody_else_out() -> None:
+    door, ha = at_the_door()
+    event = ha.laptop.udp(over_ipv4(ha.laptop))
+    admitted = sum(door.admits(event.packet, event.arrival, 0.0) for _ in range(1000))
+    assert (admitted, door.turned_away["control-too-many"]) == (400, 600)
+    assert door.admits(event.packet, Arrival(HA4, NAT4, 4191, 9), 0.0)
+    near = Arrival(HA6, IPv6Address("2001:db8:a::1"))
+    admitted = sum(door.admits(event.packet, near, 0.0) for _ in range(1000))
+    neighbour = Arrival(HA6, IPv6Address("2001:db8:a::2"))
+    assert admitted == 400
+    assert not door.admits(event.packet, neighbour, 0.0), "one /64 is one source"
+    assert door.admits(event.packet, event.arrival, 1.0)
+
+
+def test_strangers_leave_no_trace_but_counters() -> None:
+    door, ha = at_the_door()
+    event = ha.laptop.udp(over_ipv4(ha.laptop))
     for number in range(20_000):
-        data = b"\x60" + bytes(7) + number.to_bytes(32, "big")
-        ha.feed(ControlReceived(data, Arrival(HA4, IPv4Address(number), 4191, 9))).silent()
-    assert len(ha.agent._strangers._buckets) == 4096
+        arrival = Arrival(HA4, IPv4Address(number), 4191, 9)
+        if door.admits(event.packet[:-1] + b"?", arrival, 0.0):
+            ha.feed(ControlReceived(event.packet[:-1] + b"?", arrival)).silent()
+    assert len(door._sources._buckets) == 4096
     assert len(ha.agent.tally.accounts) == 3
-    assert len(ha.agent.tally.strangers) < 5
+    assert ha.agent.tally.strangers == {"esp-bad-icv": 20_000}
 
 
 @pytest.mark.parametrize("requests", [0, 1, 30])
