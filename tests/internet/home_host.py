@@ -26,6 +26,7 @@ from home_agent.actions import (
 )
 from home_agent.binding_cache import Binding
 from home_agent.config import Configuration
+from home_agent.door import Door
 from home_agent.events import ControlReceived, Event, Probed, Start
 from home_agent.node import HomeAgent
 from home_agent.records import Record, from_document, to_document
@@ -99,6 +100,7 @@ class HomeHost:
             first_sequence=int(EPOCH + now) - ESP_EPOCH,
             iv_source=Random(self._rng.getrandbits(32)).randbytes,
         )
+        self.door = Door(pair.update.spi for pair in self.keys.values())
         section = self.configuration.home_agent
         self.plane = Plane(Role.HOME_AGENT, self._on_control, self._deliver, self._clock)
         self.plane.carriers.extend(self._carriers.values())
@@ -211,6 +213,8 @@ class HomeHost:
             self.plane.inbound(self._carriers[datagram.destination], datagram)
 
     def _on_control(self, packet: bytes, arrival: Arrival) -> None:
+        if not self.door.admits(packet, arrival, self._timeline.now):
+            return
         before = self._law.before_update(self)
         self._law.update_arrived(self, packet, arrival)
         self.driver.dispatch(ControlReceived(packet, arrival))

@@ -68,7 +68,8 @@ class _Receiver:
     arrivals: dict[IPv6Address, deque[tuple[Update, Arrival]]] = field(default_factory=dict)
     handled: set[bytes] = field(default_factory=set)
     doors: set[tuple[Address, int]] = field(default_factory=set)
-    previous: dict[IPv6Address, tuple[TunnelPath, bool, float]] = field(default_factory=dict)
+    previous: dict[IPv6Address, list[tuple[TunnelPath, bool, float]]] = field(default_factory=dict)
+    """Home address -> the places that were left lately: where, whether behind a NAT, until when it counts."""
     bindings: Bindings = field(default_factory=dict)
 
 
@@ -125,7 +126,7 @@ class Law:
         sender = self._senders.setdefault(host.name, _Sender())
         sender.sent_at.clear()
         if forgetful:
-            sender.sequence = None
+            sender.sequence, sender.esp = None, 0
             sender.recent.clear()
 
     def update_sent(self, host: MobileHost, action: SendControl) -> None:
@@ -226,7 +227,7 @@ class Law:
             known.previous.pop(home, None)
         known.bindings = bindings
         self._check_table(host, known)
-        if len(host.node._pending) > len(host.node.nodes) or len(host.node._strangers._buckets) > 4096:
+        if len(host.node._pending) > len(host.node.nodes) or len(host.door._sources._buckets) > 4096:
             self.broken("bounded-memory", f"{host.name} holds too much")
 
     def _binding_changed(
@@ -241,8 +242,9 @@ class Law:
         if not is_newer16(new.sequence, old.sequence) and new.updated_at != old.updated_at:
             self.broken("sequences-are-newer", f"{host.name} took {new.sequence} after {old.sequence}")
         if (old.arrival, old.care_of) != (new.arrival, new.care_of):
-            until = self._timeline.now + OLD_PATH_GRACE
-            known.previous[new.home_address] = (_path(old), old.nat, until)
+            now = self._timeline.now
+            left = [one for one in known.previous.get(new.home_address, ()) if one[2] >= now]
+            known.previous[new.home_address] = [*left, (_path(old), old.nat, now + OLD_PATH_GRACE)]
 
     def _check_table(self, host: HomeHost, known: _Receiver) -> None:
         routes = host.plane.endpoint.table.routes
@@ -261,8 +263,9 @@ class Law:
                     self.broken("paths-are-authentic", f"{host.name} still takes {path} for {binding}")
 
     def _was_recent(self, known: _Receiver, binding: Binding, path: TunnelPath) -> bool:
-        old, _, until = known.previous.get(binding.home_address, (None, False, 0.0))
-        return old is not None and path.remote == old.remote and self._timeline.now <= until + _SOON
+        now = self._timeline.now
+        left = known.previous.get(binding.home_address, ())
+        return any(path.remote == old.remote and now <= until + _SOON for old, _, until in left)
 
     # ---- the mobile node hears -------------------------------------------------------------
     def before_answer(self, host: MobileHost) -> tuple[State, int]:
@@ -319,10 +322,9 @@ class Law:
     def _peers(self, known: _Receiver, binding: Binding) -> set[Peer]:
         """Who may send for the home addresses of `binding` now."""
         peers = _peers_of(_path(binding), binding.nat, binding.arrival)
-        old = known.previous.get(binding.home_address)
-        if old is not None and self._timeline.now <= old[2] + _SOON:
-            path, nat, _ = old
-            peers |= {peer_of(path.remote, path.remote_port)} | (set() if nat else {peer_of(path.remote)})
+        for old, nat, until in known.previous.get(binding.home_address, ()):
+            if self._timeline.now <= until + _SOON:
+                peers |= {peer_of(old.remote, old.remote_port)} | (set() if nat else {peer_of(old.remote)})
         return peers
 
 

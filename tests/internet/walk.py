@@ -1,0 +1,269 @@
+"""A random walk: one seed decides what happens to both ends, to the networks between them, and when.
+
+Pure. After the last step everything heals, and then liveness is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv4Address
+from random import Random
+
+from home_agent.events import Revoke
+from mn_agent.events import Roam
+from tests.internet.cast import (
+    AGENTS,
+    BY_ADDRESS,
+    BY_NAME,
+    CORRESPONDENT4,
+    CORRESPONDENT6,
+    LAPTOP4,
+    LAPTOP6,
+    MALLORY4,
+    MALLORY6,
+    TABLET6,
+)
+from tests.internet.mobile_host import MobileHost
+from tests.internet.nat import Behaviour, Dependence
+from tests.internet.weather import CHAOS, CUT, FAIR, STORM, Address, Datagram, Weather
+from tests.internet.world import World
+from wire.ip import PROTOCOL_DESTINATION_OPTIONS, PROTOCOL_IPV4, PROTOCOL_IPV6, PROTOCOL_UDP
+
+V4, V6 = frozenset({4}), frozenset({6})
+WEATHERS = (
+    FAIR,
+    STORM,
+    CHAOS,
+    CUT,
+    Weather(loss=0.6),
+    Weather(delay=1.5, jitter=1.0),
+    Weather(cut=V6),
+    Weather(cut=V4),
+    Weather(blocked=frozenset({PROTOCOL_DESTINATION_OPTIONS})),
+    Weather(blocked=frozenset({PROTOCOL_UDP})),
+    Weather(blocked=frozenset({PROTOCOL_IPV4, PROTOCOL_IPV6})),
+    Weather(duplication=1.0, jitter=0.1),
+    Weather(corruption=0.5),
+)
+BOXES = ("cafe", "hotel", "town")
+INTERFACES = ("eth0", "wlan0")
+LIFETIMES = (60, 120, 420)
+
+HEALED = 340.0
+"""Seconds after which both ends agree again at the latest: a target that was set aside waits 300 s
+(mn_agent.choice), the longest retry 32 s, duplicate address detection 1 s."""
+
+
+class Walk:
+    """`world` after `steps` random steps; `heal` brings it to rest."""
+
+    def __init__(self, seed: int, tolerated: frozenset[str] = frozenset()) -> None:
+        self.seed = seed
+        self._rng = rng = Random(seed)
+        self._pair = rng.random() < 0.3
+        self.lifetime = rng.choice(LIFETIMES)
+        self.world = World(
+            seed,
+            mobile_nodes=("laptop", "tablet") if self._pair else ("laptop",),
+            agent=rng.choice((BY_ADDRESS, BY_NAME)),
+            lifetime=self.lifetime,
+            tolerated=tolerated,
+        )
+        for name in BOXES:
+            box = self.world.networks[name].nat
+            assert box is not None
+            few = range(7000, 7008) if rng.random() < 0.2 else range(1024, 65536)
+            timeout = rng.choice((30.0, 120.0, 300.0))
+            mapping, filtering = rng.choice(list(Dependence)), rng.choice(list(Dependence))
+            box.behaviour = Behaviour(mapping, filtering, timeout, rng.random() < 0.5, few)
+        self._choices: list[tuple[Callable[[], None], int]] = [
+            (self._move, 30),
+            (self._unplug, 10),
+            (self._renumber, 3),
+            (self._change_weather, 15),
+            (self._clear_up, 6),
+            (self._shake_nat, 6),
+            (self._restart_home_agent, 3),
+            (self._restart_mobile_node, 4),
+            (self._doze, 3),
+            (self._ask, 8),
+            (self._revoke, 2),
+            (self._trouble_dns, 3),
+            (self._talk, 30),
+            (self._replay, 12),
+            (self._spoof, 6),
+        ]
+
+    # ---- the walk --------------------------------------------------------------------------
+    def go(self, steps: int) -> Walk:
+        works, weights = [work for work, _ in self._choices], [weight for _, weight in self._choices]
+        for work in self._rng.choices(works, weights, k=steps):
+            work()
+            self.world.run(self._pause())
+        return self
+
+    def heal(self) -> float:
+        """End all trouble and plug in; the seconds until both ends agree. Then payload must pass."""
+        world, node = self.world, self.world.laptop
+        world.fair()
+        world.dns.silent, world.dns.problem = False, None
+        if not world.agent.running:
+            world.agent.start()
+        for host in world.nodes.values():
+            self._revive(host)
+            host.unplug("wlan0")
+        world.plug("eth0", self._rng.choice(sorted(world.networks))).run(0.5)
+        took = world.run_until(world.is_bound, HEALED)
+        if world.passes():
+            # The NAT may have forgotten a mapping, or the home agent everything, since the last update.
+            world.run(0.85 * self.lifetime + 5.0)
+            world.run_until(world.is_bound, HEALED)
+            assert world.passes() == [], world.protocol()
+        assert node.node.summary() == ("bound", None), world.protocol()
+        return took
+
+    def _revive(self, host: MobileHost) -> None:
+        if not host.running:
+            host.start()
+        if not host.awake:
+            host.wake()
+
+    def _pause(self) -> float:
+        rng = self._rng
+        kind = rng.random()
+        if kind < 0.45:
+            return rng.random() * 0.2
+        if kind < 0.85:
+            return rng.random() * 4.0
+        return rng.random() * (40.0 if kind < 0.97 else 400.0)
+
+    # ---- steps -----------------------------------------------------------------------------
+    def _host(self) -> MobileHost:
+        return self._rng.choice(list(self.world.nodes.values()))
+
+    def _move(self) -> None:
+        network = self._rng.choice(sorted(self.world.networks))
+        self.world.plug(self._rng.choice(INTERFACES), network, self._host())
+
+    def _unplug(self) -> None:
+        self.world.unplug(self._rng.choice(INTERFACES), self._host())
+
+    def _renumber(self) -> None:
+        interface = self._rng.choice(INTERFACES)
+        self.world.tell(f"renumber {interface}")
+        self._host().renumber(interface)
+
+    def _change_weather(self) -> None:
+        down = self._rng.choice(WEATHERS) if self._rng.random() < 0.5 else None
+        network = self._rng.choice(sorted(self.world.networks))
+        self.world.weather(network, self._rng.choice(WEATHERS), down)
+
+    def _clear_up(self) -> None:
+        self.world.tell("fair weather everywhere")
+        self.world.fair()
+
+    def _shake_nat(self) -> None:
+        network = self.world.networks[self._rng.choice(BOXES)]
+        assert network.nat is not None
+        if self._rng.random() < 0.5:
+            self.world.tell(f"flush the NAT of {network.name}")
+            network.nat.flush()
+        else:
+            public = IPv4Address(f"192.0.2.{self._rng.randrange(200, 250)}")
+            self.world.tell(f"move the NAT of {network.name} to {public}")
+            network.move_nat(public)
+
+    def _restart_home_agent(self) -> None:
+        agent = self.world.agent
+        if agent.running:
+            self.world.tell("the home agent dies")
+            agent.crash()
+            self.world.run(self._rng.choice((0.0, 0.5, 5.0, 60.0)))
+        remember = self._rng.random() < 0.7
+        self.world.tell(f"the home agent starts, remember={remember}")
+        agent.start(remember=remember)
+
+    def _restart_mobile_node(self) -> None:
+        host = self._host()
+        self._revive(host)
+        self.world.tell(f"{host.name} dies")
+        host.crash()
+        self.world.run(self._rng.choice((0.0, 0.2, 3.0)))
+        remember = self._rng.random() < 0.7
+        self.world.tell(f"{host.name} starts, remember={remember}")
+        host.start(remember=remember)
+
+    def _doze(self) -> None:
+        host = self._host()
+        self.world.tell(f"{host.name} {'sleeps' if host.awake else 'wakes up'}")
+        if host.awake:
+            host.sleep()
+            self.world.run(self._rng.choice((0.5, 20.0, 600.0)))
+        host.wake()
+
+    def _ask(self) -> None:
+        host = self._host()
+        if self._rng.random() < 0.4:
+            self.world.tell(f"{host.name}: refresh")
+            host.refresh()
+        else:
+            to, family = self._rng.choice((*INTERFACES, None)), self._rng.choice((4, 6, None))
+            self.world.tell(f"{host.name}: roam {to} {family}")
+            host.tell(Roam(to, family))
+
+    def _revoke(self) -> None:
+        self.world.tell("the operator drops the laptop")
+        self.world.agent.tell(Revoke(LAPTOP6))
+
+    def _trouble_dns(self) -> None:
+        dns = self.world.dns
+        dns.silent = self._rng.random() < 0.3
+        dns.problem = "SERVFAIL" if self._rng.random() < 0.3 else None
+        self.world.tell(f"DNS: silent={dns.silent}, problem={dns.problem}")
+
+    def _talk(self) -> None:
+        """Payload in all directions: the law sees to it that it goes nowhere else."""
+        for host in self.world.nodes.values():
+            for family in (6, 4):
+                self.world.call(host, family)
+                self.world.reply(host, family)
+        if self._pair:
+            self.world.reply(self.world.laptop, 6, to=TABLET6)
+
+    def _replay(self) -> None:
+        """Mallory sends again what she has heard, as it was or with another source, whole or damaged."""
+        recorded = self.world.internet.recorded
+        if not recorded:
+            return
+        for _ in range(self._rng.randrange(1, 8)):
+            datagram = self._rng.choice(recorded)
+            kind = self._rng.random()
+            if _is_control(datagram):
+                if kind < 0.3:
+                    mallory: Address = MALLORY4 if datagram.source.version == 4 else MALLORY6
+                    datagram = replace(datagram, source=mallory, source_port=self._rng.randrange(65536))
+                elif kind < 0.5:
+                    octets = bytearray(datagram.payload)
+                    octets[self._rng.randrange(len(octets))] ^= 1 << self._rng.randrange(8)
+                    datagram = replace(datagram, payload=bytes(octets), damaged=True)
+                self.world.inject(datagram)
+
+    def _spoof(self) -> None:
+        """Mallory pretends to be a mobile node, from her own address."""
+        agent = AGENTS[0]
+        assert agent.ipv4 is not None
+        assert agent.ipv6 is not None
+        for home, other in ((LAPTOP6, CORRESPONDENT6), (LAPTOP4, CORRESPONDENT4)):
+            packet = self.world.forge(home, other)
+            port = self._rng.randrange(65536)
+            self.world.inject(Datagram(MALLORY4, agent.ipv4, PROTOCOL_UDP, packet, port, 4191))
+            protocol = PROTOCOL_IPV6 if home.version == 6 else PROTOCOL_IPV4
+            self.world.inject(Datagram(MALLORY6, agent.ipv6, protocol, packet))
+
+
+def _is_control(datagram: Datagram) -> bool:
+    """Payload is not protected: replaying it is what any router can do, and says nothing."""
+    if datagram.in_udp:
+        return len(datagram.payload) > 6 and datagram.payload[0] >> 4 == 6 and datagram.payload[6] == 50
+    return datagram.protocol not in (PROTOCOL_IPV4, PROTOCOL_IPV6)
