@@ -14,7 +14,7 @@ from mn_agent.binding_update_list import Target
 from mn_agent.choice import Wanted
 from mn_agent.events import Event, Refresh, Roam, Stop
 from mn_agent.node import MobileNode
-from mn_agent.registration import Registered
+from mn_agent.registration_states import Registered
 from mn_agent.status import Clocks, plan, status
 from runtime.clock import boottime
 from runtime.control import ControlError, ErrorKind, Json

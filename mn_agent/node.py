@@ -46,14 +46,14 @@ from mn_agent.events import (
 from mn_agent.handover import Journal, label
 from mn_agent.memory import Memory
 from mn_agent.messages import Reaction, Wish, with_interruption
-from mn_agent.registration import (
+from mn_agent.registration import HomeRegistration
+from mn_agent.registration_states import (
     AskLastSent,
     Bound,
     Deregistered,
     Deregistering,
     Effect,
     Expired,
-    HomeRegistration,
     Idle,
     Refused,
     Refusing,

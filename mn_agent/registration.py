@@ -6,7 +6,7 @@ Pure. RFC 6275 sections 11.7 (registration) and 11.8 (retransmission), draft sec
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from random import Random
 from typing import assert_never
@@ -19,6 +19,23 @@ from mn_agent.messages import (
     compose_update,
     ipv4_unacknowledged,
     reaction_to,
+)
+from mn_agent.registration_states import (
+    AskLastSent,
+    Bound,
+    Deregistered,
+    Deregistering,
+    Effect,
+    Expired,
+    Idle,
+    Outstanding,
+    Refused,
+    Refusing,
+    Registered,
+    Registering,
+    SendUpdate,
+    State,
+    Unanswered,
 )
 from runtime.node import Deadline, earliest
 from tunnel.envelope import ControlPacket
@@ -36,125 +53,6 @@ REFUSED_WAIT = 30.0
 """Seconds before a refused registration is tried again; doubles up to MAX_REFUSED_WAIT. Ours."""
 MAX_REFUSED_WAIT = 300.0
 MAX_OUTSTANDING = 8
-
-
-# ---- effects: what the machine asks of the node ------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class SendUpdate:
-    """Send `packet` through `target`."""
-
-    target: Target
-    packet: ControlPacket
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """The home agent accepted; `binding` replaces `previous`."""
-
-    binding: Binding
-    previous: Binding | None
-
-
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """`count` Binding Updates to `target` have had no answer."""
-
-    target: Target
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The home agent said no to `target`."""
-
-    target: Target
-    status: int
-    reaction: Reaction
-
-
-@dataclass(frozen=True, slots=True)
-class Expired:
-    """The lifetime of `binding` has run out without a refresh."""
-
-    binding: Binding
-
-
-@dataclass(frozen=True, slots=True)
-class AskLastSent:
-    """Tell the machine by `last_sent` when a datagram last left through the binding's path."""
-
-    binding: Binding
-
-
-@dataclass(frozen=True, slots=True)
-class Deregistered:
-    """No binding is left at the home agent; `confirmed` by it, or given up after some tries."""
-
-    confirmed: bool
-
-
-Effect = SendUpdate | Bound | Unanswered | Refused | Expired | AskLastSent | Deregistered
-
-
-# ---- states: each one carries exactly the data it needs ----------------------------------------
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """Nothing to register through, `since` then. `binding` is what the home agent may still believe."""
-
-    binding: Binding | None
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outstanding:
-    """A Binding Update that may still be answered."""
-
-    update: BindingUpdate
-    sent_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Registering:
-    """Waiting for an acknowledgement. `previous` carries the data meanwhile, while it lasts."""
-
-    target: Target
-    previous: Binding | None
-    outstanding: tuple[Outstanding, ...]
-    timeout: float
-    retry_at: float
-    unanswered: int
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """Bound. `keepalive_at` is None when the mapping needs no keepalive."""
-
-    binding: Binding
-    keepalive_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Refusing:
-    """The home agent refused; the next try is at `retry_at`, never if that is None."""
-
-    target: Target
-    previous: Binding | None
-    status: int
-    retry_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Deregistering:
-    """Asking the home agent to forget us."""
-
-    target: Target
-    outstanding: tuple[Outstanding, ...]
-    timeout: float
-    retry_at: float
-    tries: int
-
-
-State = Idle | Registering | Registered | Refusing | Deregistering
 
 
 class HomeRegistration:

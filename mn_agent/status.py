@@ -16,7 +16,7 @@ from mn_agent.desired import home_addresses
 from mn_agent.handover import Handover
 from mn_agent.messages import candidate_paths
 from mn_agent.node import MobileNode
-from mn_agent.registration import Refusing, Registering
+from mn_agent.registration_states import Refusing, Registering
 from tunnel.path import Encapsulation, TunnelPath
 from tunnel.plane import Counters
 from wire.mobility import BindingUpdate, UpdateFlag, status_text

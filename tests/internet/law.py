@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from home_agent.binding_cache import OLD_PATH_GRACE, Binding
 from mn_agent.actions import SendControl
-from mn_agent.registration import MAX_OUTSTANDING, Registered, State
+from mn_agent.registration import MAX_OUTSTANDING
+from mn_agent.registration_states import Registered, State
 from tests.internet.payload import addresses_of, number_of
 from tests.internet.timeline import Timeline
 from tests.internet.weather import Address, Datagram

@@ -1,0 +1,132 @@
+"""What the registration machine can be in, and what it asks of the node.
+
+Pure. RFC 6275 sections 11.7 and 11.8, draft section 4.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mn_agent.binding_update_list import Binding, Target
+from mn_agent.messages import Reaction
+from tunnel.envelope import ControlPacket
+from wire.mobility import BindingUpdate
+
+
+# ---- effects: what the machine asks of the node ------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class SendUpdate:
+    """Send `packet` through `target`."""
+
+    target: Target
+    packet: ControlPacket
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The home agent accepted; `binding` replaces `previous`."""
+
+    binding: Binding
+    previous: Binding | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """`count` Binding Updates to `target` have had no answer."""
+
+    target: Target
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The home agent said no to `target`."""
+
+    target: Target
+    status: int
+    reaction: Reaction
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The lifetime of `binding` has run out without a refresh."""
+
+    binding: Binding
+
+
+@dataclass(frozen=True, slots=True)
+class AskLastSent:
+    """Tell the machine by `last_sent` when a datagram last left through the binding's path."""
+
+    binding: Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Deregistered:
+    """No binding is left at the home agent; `confirmed` by it, or given up after some tries."""
+
+    confirmed: bool
+
+
+Effect = SendUpdate | Bound | Unanswered | Refused | Expired | AskLastSent | Deregistered
+
+
+# ---- states: each one carries exactly the data it needs ----------------------------------------
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing to register through, `since` then. `binding` is what the home agent may still believe."""
+
+    binding: Binding | None
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """A Binding Update that may still be answered."""
+
+    update: BindingUpdate
+    sent_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Registering:
+    """Waiting for an acknowledgement. `previous` carries the data meanwhile, while it lasts."""
+
+    target: Target
+    previous: Binding | None
+    outstanding: tuple[Outstanding, ...]
+    timeout: float
+    retry_at: float
+    unanswered: int
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """Bound. `keepalive_at` is None when the mapping needs no keepalive."""
+
+    binding: Binding
+    keepalive_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusing:
+    """The home agent refused; the next try is at `retry_at`, never if that is None."""
+
+    target: Target
+    previous: Binding | None
+    status: int
+    retry_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deregistering:
+    """Asking the home agent to forget us."""
+
+    target: Target
+    outstanding: tuple[Outstanding, ...]
+    timeout: float
+    retry_at: float
+    tries: int
+
+
+State = Idle | Registering | Registered | Refusing | Deregistering
