@@ -39,8 +39,9 @@ class Capture:
 
     @staticmethod
     def start(machine: Namespace, interface: str, path: Path, log: Path) -> Capture:
-        # Without immediate mode the kernel hands frames over once a second, which is early enough.
-        options = ["-n", "-U", "-s", str(SNAPSHOT), "--time-stamp-precision=nano", "-Z", "root"]
+        # Without immediate mode the kernel hands frames over about once a second, too late for a short step.
+        options = ["-n", "-U", "-s", str(SNAPSHOT), "--time-stamp-precision=nano", "--immediate-mode"]
+        options += ["-Z", "root"]
         program = machine.spawn(["tcpdump", *options, "-i", interface, "-w", str(path)], log)
         return Capture(machine.name, interface, path, program)
 

@@ -19,8 +19,8 @@ IN_FLIGHT_NS = 50_000_000
 """Packets sent this long before a move can still be lost by it."""
 _SETTLED_NS = 500_000_000
 """A silence that begins later than this after the address was usable has another cause than the move."""
-_AT_REST_NS = 500_000_000
-"""How far from the end of a move one looks to see how packets travel now."""
+_AT_REST_SLOTS = 5
+"""How far back from the last payload of a move one looks to see how packets travel now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,13 +263,15 @@ def _expected_interface(window: Window) -> str:
 
 
 def _at_rest(seen: Seen, window: Window) -> tuple[str, str]:
-    """How packets travel once the move is over: outer family and encapsulation of most of the payload."""
-    late = max(window.started_ns, window.until_ns - _AT_REST_NS) // SLOT_NS
-    payload: Counter[tuple[str, str]] = Counter()
-    for (slot, version, encapsulation), packets in seen.payload.items():
-        if late <= slot <= window.until_ns // SLOT_NS:
-            payload[f"ipv{version}", encapsulation.value] += packets
-    return payload.most_common(1)[0][0] if payload else ("none", "none")
+    """How packets travel once the move is over: outer family and encapsulation of the last payload."""
+    first, last = window.started_ns // SLOT_NS + 1, window.until_ns // SLOT_NS
+    payload = {key: packets for key, packets in seen.payload.items() if first <= key[0] < last}
+    late = max((slot for slot, _, _ in payload), default=0) - _AT_REST_SLOTS
+    travelled: Counter[tuple[str, str]] = Counter()
+    for (slot, version, encapsulation), packets in payload.items():
+        if slot > late:
+            travelled[f"ipv{version}", encapsulation.value] += packets
+    return travelled.most_common(1)[0][0] if travelled else ("none", "none")
 
 
 def _translated(evidence: Evidence, interface: str, window: Window) -> bool:

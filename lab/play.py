@@ -6,6 +6,7 @@ Performs I/O.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from lab.actions import cable_of, perform
 from lab.investigation import Investigation
-from lab.judge import Handover, Window, judge_window, verdict
+from lab.judge import Window, judge_window, verdict
 from lab.namespaces import STATE, LabError
 from lab.report import report
 from lab.running import LOGS, RunningLab, tail
@@ -47,11 +48,17 @@ def play(lab: RunningLab, scenario: Scenario, name: str, directory: Path | None,
     for index, step in enumerate(scenario.step, 1):
         run.step(index, step)
     sessions = traffic.finish()
-    judged = verdict(run.handovers, sessions, scenario.expect)
     investigation.end()
-    said = report(name, run.handovers, sessions, judged)
-    picture = timeline(name, run.handovers, run.windows, investigation.evidence(traffic.streams()))
-    screen.summary(run.handovers, sessions, judged)
+    # Judged once more, now that every capture is complete.
+    evidence = investigation.evidence(traffic.streams())
+    handovers = [one for window in run.moves if (one := judge_window(window, evidence)) is not None]
+    judged = verdict(handovers, sessions, scenario.expect)
+    said = report(name, handovers, sessions, judged)
+    said["machine"] = {"processors": os.cpu_count(), "load": round(os.getloadavg()[0], 2)}
+    picture = timeline(name, handovers, run.windows, evidence)
+    screen.summary(handovers, sessions, judged)
+    if not judged.passed:
+        screen.busy(os.getloadavg()[0], os.cpu_count() or 1)
     if directory is not None:
         screen.written(directory, publish(directory, said, picture))
     if as_json:
@@ -69,7 +76,8 @@ class _Run:
     traffic: Traffic
     screen: Screen
     windows: list[Window] = field(default_factory=list)
-    handovers: list[Handover] = field(default_factory=list)
+    moves: list[Window] = field(default_factory=list)
+    """Those in which the mobile node may have moved."""
 
     def step(self, index: int, step: Step) -> None:
         """Take one step, watch what it does, and tell."""
@@ -88,13 +96,13 @@ class _Run:
             after=self._plugged(),
         )
         self.windows.append(window)
-        evidence = self.investigation.evidence(self.traffic.streams())
-        handover = judge_window(window, evidence) if step.action in _MOVES else None
-        if handover is None:
-            self.screen.other(index, step)
-        else:
-            self.handovers.append(handover)
-            self.screen.handover(handover, self.scenario.expect.outage_ms)
+        if step.action in _MOVES:
+            self.moves.append(window)
+            handover = judge_window(window, self.investigation.evidence(self.traffic.streams()))
+            if handover is not None:
+                self.screen.handover(handover, self.scenario.expect.outage_ms)
+                return
+        self.screen.other(index, step)
 
     def _plugged(self) -> dict[str, str]:
         node = self.lab.topology.roles.mobile_node

@@ -21,7 +21,7 @@ from lab.judge import Handover, Session, Verdict
 from lab.report import between_ms, since_start_ms
 from lab.scenario import Scenario, Step
 
-_WIDTHS = (9, 13, 8, 8, 11)
+_WIDTHS = (8, 12, 7, 7, 10)
 """Columns of the phases in the line of a move."""
 _NAMES = {"ipv6": "IPv6", "ipv4": "IPv4", "none": "–"}
 
@@ -70,7 +70,7 @@ class Screen:
             f"BA {_plus(handover.update_ns, handover.ack_ns)}",
             f"packet {_plus(handover.ack_ns, handover.first_packet_ns)}",
         )
-        line.append("".join(f"{phase:<{width}}" for phase, width in zip(phases, _WIDTHS, strict=True)))
+        line.append("".join(f"{phase:<{width}} " for phase, width in zip(phases, _WIDTHS, strict=True)))
         bad = (limit_ms is not None and outage_ns > limit_ms * 1e6) or not handover.registered
         line.append(f"outage {outage_ns / 1e6:.0f} ms", style="bold red" if bad else "bold green")
         line.append(f" {worst}" if outage_ns else "", style="dim")
@@ -93,6 +93,12 @@ class Screen:
             self._console.print(Text(f"  ✘ {reason}", style="red"))
         mark = Text("✔ pass", style="bold green") if verdict.passed else Text("✘ fail", style="bold red")
         self._console.print(mark)
+
+    def busy(self, load: float, processors: int) -> None:
+        """Why times may be longer than the network made them."""
+        if load > processors:
+            words = f"  this computer was busy (load {load:.1f} on {processors} processors): times include its waiting"
+            self._line(Text(words, style="yellow"))
 
     def written(self, directory: Path, names: Sequence[str]) -> None:
         shown = directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
