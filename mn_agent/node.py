@@ -62,6 +62,7 @@ from mn_agent.registration_states import (
     SendUpdate,
     Unanswered,
 )
+from mn_agent.summary import summarise
 from movement.detector import Detector
 from movement.policy import Attachment, Policy
 from movement.snapshot import Snapshot
@@ -184,29 +185,7 @@ class MobileNode:
 
     def summary(self) -> tuple[str, str | None]:
         """(state, why): one of the states of `mnctl status`, and one sentence where it is not obvious."""
-        state = self.registration.state
-        if self._stopping:
-            return "stopped", "deregistered on request"
-        if self.registration.binding is not None:
-            return "bound", None
-        match state:
-            case Refusing(status=status):
-                return "rejected", f"the home agent refused: {status_text(status)} ({status})"
-            case Registering(target=target, unanswered=0):
-                return "registering", f"waiting for {target.home_agent.name}"
-            case Registering(target=target, unanswered=unanswered):
-                return "registering", f"no answer from {target.home_agent.name} to {unanswered} updates"
-            case Idle() | Registered() | Deregistering():
-                return self._why_idle()
-            case _:
-                assert_never(state)
-
-    def _why_idle(self) -> tuple[str, str | None]:
-        if not self.attachments:
-            return "no-network", "no link with an address and a default router"
-        if not self.discovery.home_agents:
-            return "resolving", self.discovery.problem or "asking DNS for the home agent"
-        return "no-network", "no home agent can be reached from the addresses of the present links"
+        return summarise(self.registration, self.discovery, bool(self.attachments), self._stopping)
 
     # ---- events ----------------------------------------------------------------------------
     def _apply(self, event: Event, now: float) -> list[Action]:

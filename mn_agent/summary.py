@@ -1,0 +1,44 @@
+"""One word for what the mobile node is doing, and one sentence why where it is not obvious.
+
+Pure. The words are the states of `mnctl status` (docs/control.md).
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from mn_agent.discovery import Discovery
+from mn_agent.registration import HomeRegistration
+from mn_agent.registration_states import Deregistering, Idle, Refusing, Registered, Registering
+from wire.mobility import status_text
+
+Summary = tuple[str, str | None]
+
+
+def summarise(
+    registration: HomeRegistration, discovery: Discovery, attached: bool, stopping: bool
+) -> Summary:
+    """(state, why)."""
+    if stopping:
+        return "stopped", "deregistered on request"
+    if registration.binding is not None:
+        return "bound", None
+    match registration.state:
+        case Refusing(status=status):
+            return "rejected", f"the home agent refused: {status_text(status)} ({status})"
+        case Registering(target=target, unanswered=0):
+            return "registering", f"waiting for {target.home_agent.name}"
+        case Registering(target=target, unanswered=unanswered):
+            return "registering", f"no answer from {target.home_agent.name} to {unanswered} updates"
+        case Idle() | Registered() | Deregistering():
+            return _why_idle(discovery, attached)
+        case _:
+            assert_never(registration.state)
+
+
+def _why_idle(discovery: Discovery, attached: bool) -> Summary:
+    if not attached:
+        return "no-network", "no link with an address and a default router"
+    if not discovery.home_agents:
+        return "resolving", discovery.problem or "asking DNS for the home agent"
+    return "no-network", "no home agent can be reached from the addresses of the present links"
