@@ -23,6 +23,7 @@ from home_agent.actions import (
     SendControl,
 )
 from home_agent.associations import Associations
+from home_agent.authentication import About, Refusal
 from home_agent.binding_cache import Binding, BindingCache, Due
 from home_agent.config import Configuration
 from home_agent.desired import DesiredHost, claims
@@ -36,10 +37,11 @@ from home_agent.requests import Address, Probes, Request, open_books
 from home_agent.tally import Account, LastUpdate, Tally
 from home_agent.updates import Accepted, Ignored, ProbeFirst, Refused, Released, Verdict, judge
 from runtime.node import Deadline, earliest
+from tunnel.authentication import Keys
 from tunnel.envelope import ControlPacket
 from tunnel.forwarding import ForwardingTable
 from tunnel.path import Arrival, Drop
-from tunnel.security import KeyPair, SequenceExhausted
+from tunnel.security import SequenceExhausted
 from wire.mobility import (
     AckFlag,
     BindingAck,
@@ -58,11 +60,19 @@ from wire.vendor import interruption_in, observed_option
 UPDATES_PER_SECOND = 5.0
 UPDATE_BURST = 20.0
 """What one mobile node may ask for. RFC 6275 lets it send three a second (MAX_UPDATE_RATE)."""
+REFUSALS_PER_SECOND = 1.0
+REFUSAL_BURST = 3.0
+"""Answers to updates that are not looked at, by home address and status: anybody can send such updates."""
 PROBE_PATIENCE = 5.0
 """Seconds after which an unanswered probe gives its Binding Update up."""
 SHUN = 3600.0
 """Seconds for which an address that somebody else uses is not offered again."""
 
+REFUSALS = {
+    BindingStatus.ID_MISMATCH: "authentication-wrong-time",
+    BindingStatus.MESSAGE_ID_REQUIRED: "authentication-no-time",
+    BindingStatus.AUTHENTICATION_FAILED: "authentication-failed",
+}
 UNKNOWN_BINDING, UNKNOWN_TYPE = 1, 2
 """Statuses of a Binding Error (RFC 6275 section 6.1.9)."""
 
@@ -81,19 +91,20 @@ class HomeAgent:
     """The home agent as a `runtime.node.Node`.
 
     `records` are what was remembered when it last ran; `Start` puts them into effect. `first_sequence` is
-    explained at `Associations`, `link_mtu` is that of the outer packets.
+    explained at `Associations`, as is `wall_offset`; `link_mtu` is that of the outer packets.
     """
 
     def __init__(
         self,
         configuration: Configuration,
-        keys: Mapping[IPv6Address, KeyPair],
+        keys: Mapping[IPv6Address, Keys],
         records: Iterable[Record],
         now: float,
         *,
         link_mtu: int = 1500,
         first_sequence: int = 1,
         iv_source: Callable[[int], bytes] = os.urandom,
+        wall_offset: float = 0.0,
     ) -> None:
         profile = configuration.profile
         self.started_at = now
@@ -103,10 +114,15 @@ class HomeAgent:
         self.books = open_books(configuration, BindingCache(link_mtu, tlv_encapsulation(profile)))
         known = {record.home_address: record for record in records if record.home_address in self.nodes}
         memories = {home: record.memory for home, record in known.items()}
-        self._associations = Associations(keys, memories, profile, first_sequence, iv_source)
+        self._associations = Associations(
+            keys, memories, profile, first_sequence, iv_source, wall_offset
+        )
         self._pending: dict[IPv6Address, Pending] = {}
         self._updates: TokenBuckets[IPv6Address] = TokenBuckets(
             UPDATES_PER_SECOND, UPDATE_BURST, len(self.nodes) + 1
+        )
+        self._refusals: TokenBuckets[tuple[IPv6Address, int]] = TokenBuckets(
+            REFUSALS_PER_SECOND, REFUSAL_BURST, len(REFUSALS) * len(self.nodes) + 1
         )
         self._installed: ForwardingTable | None = None
         for record in known.values():
@@ -132,7 +148,7 @@ class HomeAgent:
     def tick(self, now: float) -> list[Action]:
         actions: list[Action] = []
         while (due := self.books.cache.due(now)) is not None:
-            actions += self._due(*due)
+            actions += self._due(*due, now)
         for home in [home for home, pending in self._pending.items() if pending.give_up_at <= now]:
             del self._pending[home]
             self.tally.accounts[home].ignored["probe-unanswered"] += 1
@@ -146,9 +162,12 @@ class HomeAgent:
 
     def _receive(self, data: bytes, arrival: Arrival, now: float) -> list[Action]:
         """Authenticate first: until that has happened, nothing changes and nothing is answered."""
-        opened = self._associations.open(data)
-        if isinstance(opened, Drop):
-            return self._ignore(opened.reason)
+        opened = self._associations.open(data, now)
+        match opened:
+            case Drop():
+                return self._ignore(opened.reason)
+            case Refusal():
+                return self._decline(opened, arrival, now)
         home = opened.packet.home_side_source
         if not self._updates.spend(home, now):
             return self._ignore("update-too-many", home)
@@ -157,6 +176,18 @@ class HomeAgent:
             return actions
         # What nobody answers has moved the replay window as well.
         return [Remember(self._record(home)), *actions]
+
+    def _decline(self, refusal: Refusal, arrival: Arrival, now: float) -> list[Action]:
+        """Say why an update is not looked at. Nothing is written down, since anybody can cause this."""
+        packet, update = refusal.packet, refusal.update
+        home = packet.home_side_source
+        self.tally.strangers[REFUSALS[refusal.status]] += 1
+        if self._astray(packet, arrival) or not self._refusals.spend((home, refusal.status), now):
+            return []
+        nat = nat_detection(Request(self.nodes[home], packet, update, arrival), self.books)
+        ack = BindingAck(refusal.status, update.sequence, 0, options=() if nat is None else (nat,))
+        actions = self._send(home, reply_to(packet, ack), arrival, refusal, now, remember=False)
+        return [*actions, self._rejected(home, refusal.status)]
 
     def _authentic(self, packet: ControlPacket, arrival: Arrival, now: float) -> list[Action]:
         home = packet.home_side_source
@@ -168,7 +199,7 @@ class HomeAgent:
                 return self._update(Request(self.nodes[home], packet, update, arrival), now)
             case UnknownMessage():
                 via = reply_to(packet, BindingError(UNKNOWN_TYPE, IPv6Address(0)))
-                return self._send(home, via, arrival, remember=True)
+                return self._send(home, via, arrival, packet, now, remember=True)
             case _:
                 return self._ignore("control-unexpected", home)
 
@@ -246,9 +277,8 @@ class HomeAgent:
         self, request: Request, status: BindingStatus, sequence: int | None, now: float
     ) -> list[Action]:
         number = request.update.sequence if sequence is None else sequence
-        label, text = request.node.label, status_text(status)
-        report = Report("rejected", {"node": label, "status": int(status), "text": text})
-        return [*self._answer(request, BindingAck(status, number, 0), (), now), report]
+        answer = self._answer(request, BindingAck(status, number, 0), (), now)
+        return [*answer, self._rejected(request.home_address, status)]
 
     def _release(self, request: Request, acks: tuple[Option, ...], now: float) -> list[Action]:
         home, sequence = request.home_address, request.update.sequence
@@ -280,7 +310,7 @@ class HomeAgent:
 
     # ---- other reasons for a change ---------------------------------------------------------
 
-    def _due(self, due: Due, home: IPv6Address, binding: Binding | None) -> list[Action]:
+    def _due(self, due: Due, home: IPv6Address, binding: Binding | None, now: float) -> list[Action]:
         match due:
             case Due.EXPIRY:
                 assert binding is not None
@@ -288,7 +318,7 @@ class HomeAgent:
                 return [*self._settle(home), remember, self._report(binding, "expired")]
             case Due.REFRESH_REQUEST:
                 assert binding is not None
-                return self._tell(binding, BindingRefreshRequest())
+                return self._tell(binding, BindingRefreshRequest(), now)
             case Due.OLD_PATH_ENDS:
                 return self._settle()
             case Due.CLOSED:
@@ -303,7 +333,7 @@ class HomeAgent:
             return []
         self.books.cache.release(home, binding.sequence, now)
         actions = [*self._settle(home), Remember(self._record(home))]
-        actions += self._tell(binding, BindingError(UNKNOWN_BINDING, home))
+        actions += self._tell(binding, BindingError(UNKNOWN_BINDING, home), now)
         return [*actions, self._report(binding, "removed")]
 
     def _settle(self, changed: IPv6Address | None = None) -> list[Action]:
@@ -338,20 +368,29 @@ class HomeAgent:
         else:
             account.refused[ack.status] += 1
         complete = BindingAck(ack.status, ack.sequence, ack.lifetime, ack.flags, options)
-        return self._send(home, reply_to(request.packet, complete), request.arrival, remember=True)
+        back = reply_to(request.packet, complete)
+        return self._send(home, back, request.arrival, request.packet, now, remember=True)
 
-    def _tell(self, binding: Binding, message: Message) -> list[Action]:
+    def _tell(self, binding: Binding, message: Message, now: float) -> list[Action]:
         packet = unasked(binding, self.configuration.home_agent.ipv6, message)
-        return self._send(binding.home_address, packet, binding.arrival, remember=False)
+        home, care_of = binding.home_address, binding.care_of
+        return self._send(home, packet, binding.arrival, care_of, now, remember=False)
 
     def _send(
-        self, home: IPv6Address, packet: ControlPacket, via: Arrival, *, remember: bool
+        self,
+        home: IPv6Address,
+        packet: ControlPacket,
+        via: Arrival,
+        about: About,
+        now: float,
+        *,
+        remember: bool,
     ) -> list[Action]:
         """Seal and send, after the sequence number and the replay window have been written down."""
         reserved = self._associations.reserve(home)
         actions: list[Action] = [Remember(self._record(home))] if reserved or remember else []
         try:
-            return [*actions, SendControl(self._associations.seal(home, packet), via)]
+            return [*actions, SendControl(self._associations.seal(home, packet, about, now), via)]
         except SequenceExhausted as error:
             return [*actions, Report("fault", {"node": self.nodes[home].label, "text": str(error)})]
 
@@ -364,6 +403,10 @@ class HomeAgent:
             tuple(lease for lease in leases if lease is not None),
             self._associations.memory(home_address),
         )
+
+    def _rejected(self, home_address: IPv6Address, status: BindingStatus) -> Report:
+        label, text = self.nodes[home_address].label, status_text(status)
+        return Report("rejected", {"node": label, "status": int(status), "text": text})
 
     def _report(self, binding: Binding, change: str, remark: str = "") -> Report:
         fields: dict[str, object] = {

@@ -65,7 +65,12 @@ def from_document(document: Mapping[str, Any]) -> Record:
             tuple(
                 Lease(home, IPv4Network(one["network"]), float(one["until"])) for one in document["leases"]
             ),
-            Memory(int(memory["highest"]), int(memory["bitmap"]), int(memory["reserved"])),
+            Memory(
+                int(memory["highest"]),
+                int(memory["bitmap"]),
+                int(memory["reserved"]),
+                None if memory.get("timestamp") is None else int(memory["timestamp"]),
+            ),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a record: {error!r}") from None

@@ -7,7 +7,7 @@ IPv6 / [destination options | routing] / [ESP] / mobility header, whatever carri
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from tunnel.path import Drop
@@ -63,6 +63,8 @@ class OpenedControl:
 
     packet: ControlPacket
     spi: int | None
+    octets: bytes = field(default=b"", repr=False, compare=False)
+    """The mobility header as it was received, with its padding: what an authenticator is computed over."""
 
 
 def seal_control(packet: ControlPacket, sealer: Sealer | None, profile: Profile) -> bytes:
@@ -72,6 +74,11 @@ def seal_control(packet: ControlPacket, sealer: Sealer | None, profile: Profile)
     if sealer is not None:
         payload = sealer.seal(next_header, payload)
         next_header = PROTOCOL_ESP
+    return enclose(packet, next_header, payload)
+
+
+def enclose(packet: ControlPacket, next_header: int, payload: bytes) -> bytes:
+    """The whole IPv6 packet with the addresses of `packet` around `payload`."""
     if packet.home_address_option is not None:
         payload = home_address_option(next_header, packet.home_address_option) + payload
         next_header = PROTOCOL_DESTINATION_OPTIONS
@@ -124,4 +131,4 @@ def open_control(
         extensions.home_address,
         extensions.routing_home_address,
     )
-    return OpenedControl(packet, spi)
+    return OpenedControl(packet, spi, payload)

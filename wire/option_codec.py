@@ -205,6 +205,17 @@ def decode_options(data: bytes, start: int, types: Mapping[int, int]) -> tuple[O
     raise DecodeError("too many options")
 
 
+def last_place(data: bytes, start: int, number: int) -> int | None:
+    """Where the last option with the type octet `number` starts in a mobility header that decodes."""
+    place, position = None, start
+    while position + 1 < len(data):
+        kind = data[position]
+        if kind == number:
+            place = position
+        position += 1 if kind == PAD1 else 2 + data[position + 1]
+    return place
+
+
 def _refresh_advice(body: bytes) -> Option:
     (interval,) = _U16.unpack(_of_length(body, 2))
     return BindingRefreshAdvice(interval * LIFETIME_UNIT)

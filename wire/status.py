@@ -34,7 +34,8 @@ class BindingStatus(IntEnum):
     NOT_AUTHORISED_FOR_PREFIX = 142
     FORWARDING_SETUP_FAILED = 143
     CANNOT_FORCE_UDP = 144
-    """Also RFC 4285 "ID mismatch": only the context tells the two apart."""
+    ID_MISMATCH = 144
+    """RFC 5555 and RFC 4285 use one number for two things: only the context tells them apart."""
     MESSAGE_ID_REQUIRED = 145
     AUTHENTICATION_FAILED = 146
     PERMANENT_TOKEN_UNAVAILABLE = 147
