@@ -97,8 +97,8 @@ class Screen:
     def busy(self, load: float, processors: int) -> None:
         """Why times may be longer than the network made them."""
         if load > processors:
-            words = f"  this computer was busy (load {load:.1f} on {processors} processors): times include its waiting"
-            self._line(Text(words, style="yellow"))
+            words = f"load {load:.1f} on {processors} processors"
+            self._line(Text(f"  this computer was busy ({words}), and times include that", style="yellow"))
 
     def written(self, directory: Path, names: Sequence[str]) -> None:
         shown = directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
