@@ -10,7 +10,7 @@ looked up later.
     5191 marked                  unreachable    ... which never end up inside the tunnel
     5191 from home addresses     TABLE_TUNNEL   a session bound to home stays at home
     5192 to home prefixes        TABLE_TUNNEL   also when the visited network claims them
-    5193 from care-of addresses  main           (mode lan) see `_outside_rules`
+    5193 from care-of addresses  main           (mode lan) see `outside_rules`
     5194 out of an uplink        main           (mode lan)
     5200 all                     TABLE_LOCAL    (mode lan) connected private prefixes
     5210 all                     TABLE_TUNNEL   (not in mode home-only)
@@ -38,7 +38,7 @@ TABLE_MAIN = 254
 TABLE_TUNNEL = 4191
 TABLE_LOCAL = 4192
 
-_MARKED, _FROM_HOME, _TO_HOME, _FROM_CARE_OF, _OUT_OF_UPLINK, _LOCAL, _ALL = (
+_MARKED, FROM_HOME, _TO_HOME, _FROM_CARE_OF, _OUT_OF_UPLINK, ALL_LOCAL, _ALL = (
     5190, 5191, 5192, 5193, 5194, 5200, 5210,
 )  # fmt: skip
 _TUNNEL_METRIC = 100
@@ -115,7 +115,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class KernelRoute:
-    """A route without a next hop. `source` is what unbound sockets get; `device` None if unreachable."""
+    """A route. `source` is what unbound sockets get; `device` None if unreachable, `gateway` None on-link."""
 
     destination: Network
     device: str | None
@@ -123,6 +123,15 @@ class KernelRoute:
     type: RouteType = RouteType.UNICAST
     metric: int = _TUNNEL_METRIC
     source: Address | None = None
+    gateway: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HomeOnLink:
+    """A home address on a physical interface: the mobile node is at home there, or about to be."""
+
+    address: Address
+    interface: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +168,11 @@ class Sysctl:
 
 @dataclass(frozen=True, slots=True)
 class KernelConfig:
-    """All that one role wants of the kernel. Every address on `device` is ours."""
+    """All that one role wants of the kernel. Every address on `device` is ours.
+
+    `on_link` are addresses on other interfaces; they carry our protocol number (Linux 5.18), by which they
+    are known from everybody else's.
+    """
 
     device: str
     mtu: int
@@ -169,6 +182,7 @@ class KernelConfig:
     proxies: tuple[ProxyNeighbour, ...] = ()
     guard: Guard | None = None
     sysctls: tuple[Sysctl, ...] = ()
+    on_link: tuple[HomeOnLink, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,18 +211,18 @@ def mobile_node_kernel(
     interfaces in use. Both families are captured even if there is a home address of one only, since the
     other would leave in the clear (RFC 7359); `leak_ok` permits that.
     """
-    homes = _distinct(home_addresses)
-    prefixes = _distinct(home_prefixes)
-    links = _distinct(uplinks)
+    homes = distinct(home_addresses)
+    prefixes = distinct(home_prefixes)
+    links = distinct(uplinks)
     captured = tuple(f for f in _FAMILIES if not leak_ok or any(home.version == f for home in homes))
-    rules = [*_own_rules(), *_home_rules(homes, prefixes)]
+    rules = [*own_rules(), *_home_rules(homes, prefixes)]
     routes = list(_tunnel_routes(device, homes))
     match mode:
         case RoutingMode.LAN:
-            rules += _outside_rules(_distinct(care_of), links)
-            rules += (Rule(family, _LOCAL, TABLE_LOCAL) for family in captured)
+            rules += outside_rules(distinct(care_of), links)
+            rules += (Rule(family, ALL_LOCAL, TABLE_LOCAL) for family in captured)
             rules += (Rule(family, _ALL, TABLE_TUNNEL) for family in captured)
-            routes += _local_routes(local_prefixes, prefixes)
+            routes += local_routes(local_prefixes, prefixes)
         case RoutingMode.STRICT:
             rules += (Rule(family, _ALL, TABLE_TUNNEL) for family in captured)
         case RoutingMode.HOME_ONLY:
@@ -222,7 +236,7 @@ def mobile_node_kernel(
         rules=tuple(rules),
         routes=tuple(routes),
         guard=_guard(Owner.MOBILE_NODE, device, homes),
-        sysctls=(*_quiet_device(device), *_uplink_sysctls(links, mode)),
+        sysctls=(*quiet_device(device), *uplink_sysctls(links, mode)),
     )
 
 
@@ -242,39 +256,39 @@ def home_agent_kernel(
     `own_addresses` are never taken away from the home agent, whatever the binding cache says.
     """
     own = frozenset(own_addresses)
-    homes = tuple(address for address in _distinct(bound) if address not in own)
-    defended = homes if proxied is None else tuple(a for a in _distinct(proxied) if a not in own)
-    destinations = (*(ip_network(home) for home in homes), *_distinct(prefixes))
+    homes = tuple(address for address in distinct(bound) if address not in own)
+    defended = homes if proxied is None else tuple(a for a in distinct(proxied) if a not in own)
+    destinations = (*(ip_network(home) for home in homes), *distinct(prefixes))
     return KernelConfig(
         device=device,
         mtu=max(mtu, _IPV6_MINIMUM_MTU),
         routes=tuple(KernelRoute(destination, device, TABLE_MAIN) for destination in destinations),
         proxies=tuple(ProxyNeighbour(address, home_link) for address in defended),
         guard=_guard(Owner.HOME_AGENT, device, ()),
-        sysctls=(*_quiet_device(device), *_home_link_sysctls(home_link)),
+        sysctls=(*quiet_device(device), *_home_link_sysctls(home_link)),
     )
 
 
 def is_private(network: Network) -> bool:
     """RFC 1918, unique local or link-local: the only prefixes that may be reached past the tunnel."""
-    return any(_within(network, private) for private in _PRIVATE)
+    return any(within(network, private) for private in _PRIVATE)
 
 
-def _own_rules() -> Iterable[Rule]:
+def own_rules() -> Iterable[Rule]:
     """A lookup that finds nothing goes on to the next rule: the second stops it before the tunnel."""
     for family in _FAMILIES:
         yield Rule(family, _MARKED, TABLE_MAIN, mark=MARK)
-        yield Rule(family, _FROM_HOME, None, mark=MARK)
+        yield Rule(family, FROM_HOME, None, mark=MARK)
 
 
 def _home_rules(homes: tuple[Address, ...], prefixes: tuple[Network, ...]) -> Iterable[Rule]:
     for home in homes:
-        yield Rule(home.version, _FROM_HOME, TABLE_TUNNEL, source=ip_network(home))
+        yield Rule(home.version, FROM_HOME, TABLE_TUNNEL, source=ip_network(home))
     for prefix in prefixes:
         yield Rule(prefix.version, _TO_HOME, TABLE_TUNNEL, destination=prefix)
 
 
-def _outside_rules(care_of: tuple[Address, ...], uplinks: tuple[str, ...]) -> Iterable[Rule]:
+def outside_rules(care_of: tuple[Address, ...], uplinks: tuple[str, ...]) -> Iterable[Rule]:
     """Whoever names the visited network gets it.
 
     A socket bound to a care-of address (a DHCP client renewing its lease by unicast, the answer to a
@@ -300,7 +314,7 @@ def _tunnel_routes(device: str, homes: tuple[Address, ...]) -> Iterable[KernelRo
         yield KernelRoute(everything, None, TABLE_TUNNEL, RouteType.UNREACHABLE, _WORST_METRIC)
 
 
-def _local_routes(prefixes: Iterable[LocalPrefix], home: tuple[Network, ...]) -> Iterable[KernelRoute]:
+def local_routes(prefixes: Iterable[LocalPrefix], home: tuple[Network, ...]) -> Iterable[KernelRoute]:
     """Connected private prefixes only, so that a network that declares public ranges on-link gets none.
 
     Two links may have the same prefix: the earlier one wins by its metric.
@@ -308,7 +322,7 @@ def _local_routes(prefixes: Iterable[LocalPrefix], home: tuple[Network, ...]) ->
     seen: set[tuple[Network, str]] = set()
     for prefix in prefixes:
         key = (prefix.network, prefix.interface)
-        if key in seen or not is_private(prefix.network) or any(_within(prefix.network, h) for h in home):
+        if key in seen or not is_private(prefix.network) or any(within(prefix.network, h) for h in home):
             continue
         seen.add(key)
         yield KernelRoute(
@@ -337,14 +351,14 @@ def _guard(owner: Owner, device: str, homes: tuple[Address, ...]) -> Guard:
     )
 
 
-def _quiet_device(device: str) -> Iterable[Sysctl]:
+def quiet_device(device: str) -> Iterable[Sysctl]:
     """No link-local address, no router solicitations: only home addresses speak on the TUN device."""
     yield Sysctl(f"net/ipv6/conf/{device}/disable_ipv6", "0", when=("1",))
     yield Sysctl(f"net/ipv6/conf/{device}/addr_gen_mode", "1")
     yield Sysctl(f"net/ipv6/conf/{device}/accept_ra", "0")
 
 
-def _uplink_sysctls(uplinks: tuple[str, ...], mode: RoutingMode) -> Iterable[Sysctl]:
+def uplink_sysctls(uplinks: tuple[str, ...], mode: RoutingMode) -> Iterable[Sysctl]:
     """Linux answers ARP requests for the addresses of any interface; a home address is not told to a LAN.
 
     In mode strict no rule leads from a care-of address to the main table, which a strict reverse path
@@ -384,13 +398,13 @@ def _device_mtu(mtu: int, homes: tuple[Address, ...]) -> int:
     return max(mtu, _IPV6_MINIMUM_MTU) if any(home.version == 6 for home in homes) else mtu
 
 
-def _within(inner: Network, outer: Network) -> bool:
+def within(inner: Network, outer: Network) -> bool:
     if isinstance(inner, IPv4Network):
         return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
     return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
 
 
-def _distinct(items: Iterable[T]) -> tuple[T, ...]:
+def distinct(items: Iterable[T]) -> tuple[T, ...]:
     return tuple(dict.fromkeys(items))
 
 

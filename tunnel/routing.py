@@ -3,8 +3,9 @@
 Performs I/O (rtnetlink, nft, /proc/sys). RFC 6275 section 10.4.1, RFC 7359.
 
 Ours is what carries our protocol number in our tables and at our priorities, the nft table of our name,
-and every address on the TUN device. Nothing else is touched. Every `apply` compares with what the kernel
-really has, which costs less than a millisecond, so that no event that was missed can do harm.
+every address on the TUN device, and addresses on other links that carry our protocol number. Nothing else
+is touched. Every `apply` compares with what the kernel really has, which costs less than a millisecond, so
+that no event that was missed can do harm.
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ from pathlib import Path
 
 from tunnel import rtmessages
 from tunnel.journal import Journal
-from tunnel.kernel import Guard, KernelConfig, KernelError, KernelRoute, Owner, ProxyNeighbour
+from tunnel.kernel import (
+    Guard,
+    HomeOnLink,
+    KernelConfig,
+    KernelError,
+    KernelRoute,
+    Owner,
+    ProxyNeighbour,
+)
 from tunnel.rtmessages import Change, Device
 from tunnel.rtnetlink import Rtnetlink, interface_index
 
@@ -101,6 +110,7 @@ class KernelState:
         """What to change, in an order in which traffic is never led past the tunnel."""
         rules, routes = self._netlink.rules(self._owner), self._netlink.routes(self._owner)
         proxies = self._netlink.proxies() if self._owner is Owner.HOME_AGENT else frozenset()
+        homes = self._netlink.homes_on_links() if self._owner is Owner.MOBILE_NODE else frozenset()
         addresses = self._netlink.addresses(device.index) if device is not None else frozenset()
         wanted_addresses = frozenset((address, int(address.max_prefixlen)) for address in config.addresses)
         missing_routes = [route for route in config.routes if route not in routes]
@@ -114,6 +124,7 @@ class KernelState:
                 yield rtmessages.set_device(target)
             for address, prefix in sorted(wanted_addresses - addresses, key=str):
                 yield rtmessages.add_address(address, prefix, device.index)
+        yield from _each_home(rtmessages.add_home_on_link, (h for h in config.on_link if h not in homes))
         yield from _each(rtmessages.delete_route, in_the_way)
         yield from _each(rtmessages.add_route, missing_routes)
         yield from _each_proxy(rtmessages.add_proxy, (p for p in config.proxies if p not in proxies))
@@ -127,6 +138,7 @@ class KernelState:
         if device is not None:
             for address, prefix in sorted(addresses - wanted_addresses, key=str):
                 yield rtmessages.delete_address(address, prefix, device.index)
+        yield from _each_home(rtmessages.delete_home_on_link, homes.difference(config.on_link))
 
     def _apply_guard(self, guard: Guard | None) -> int:
         """Replace the nft table in one transaction, if its text is new."""
@@ -170,6 +182,13 @@ def _each(
         index = None if route.device is None else interface_index(route.device)
         if index is not None or route.device is None:
             yield make(route, index)
+
+
+def _each_home(make: Callable[[HomeOnLink, int], Change], homes: Iterable[HomeOnLink]) -> Iterator[Change]:
+    for home in homes:
+        index = interface_index(home.interface)
+        if index is not None:
+            yield make(home, index)
 
 
 def _each_proxy(

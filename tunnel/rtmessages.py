@@ -24,6 +24,7 @@ from tunnel.kernel import (
     PROTOCOL,
     TABLE_LOCAL,
     Address,
+    HomeOnLink,
     KernelRoute,
     Network,
     ProxyNeighbour,
@@ -109,6 +110,21 @@ def add_address(address: Address, prefix_length: int, index: int) -> Change:
     return Change(f"add address {address}", message, _ALREADY)
 
 
+def add_home_on_link(home: HomeOnLink, index: int) -> Change:
+    """No duplicate address detection here either: the home agent defends the address until it lets go."""
+    flags = _NO_DAD if home.address.version == 6 else 0
+    length = home.address.max_prefixlen
+    message = _address_message(
+        home.address, length, index, _NEW_ADDRESS, _CREATE | _EXCLUSIVE, flags, PROTOCOL
+    )
+    return Change(f"add address {home.address} to {home.interface}", message, _ALREADY | _LINK_CHANGED)
+
+
+def delete_home_on_link(home: HomeOnLink, index: int) -> Change:
+    message = _address_message(home.address, home.address.max_prefixlen, index, _DELETE_ADDRESS, 0, 0)
+    return Change(f"delete address {home.address} from {home.interface}", message, _GONE)
+
+
 def delete_address(address: Address, prefix_length: int, index: int) -> Change:
     message = _address_message(address, prefix_length, index, _DELETE_ADDRESS, 0, 0)
     return Change(f"delete address {address}", message, _GONE)
@@ -137,6 +153,10 @@ def list_addresses(index: int) -> tuple[bytes, ...]:
     return (_query(ifaddrmsg, _GET_ADDRESS, AF_UNSPEC, {"index": index}),)
 
 
+def list_all_addresses() -> tuple[bytes, ...]:
+    return (_query(ifaddrmsg, _GET_ADDRESS, AF_UNSPEC),)
+
+
 def get_device(index: int) -> bytes:
     return _message(ifinfmsg, _GET_LINK, _REQUEST, {"index": index}, [])
 
@@ -163,7 +183,7 @@ def our_route(data: bytes, name: Callable[[int], str]) -> KernelRoute | None:
     if message["proto"] != PROTOCOL:
         return None
     unreachable = message["type"] == _UNREACHABLE
-    source = message.get_attr("RTA_PREFSRC")
+    source, gateway = message.get_attr("RTA_PREFSRC"), message.get_attr("RTA_GATEWAY")
     return KernelRoute(
         destination=_prefix(message, "RTA_DST", "dst_len") or _EVERYTHING[message["family"]],
         device=None if unreachable else name(message.get_attr("RTA_OIF") or 0),
@@ -171,6 +191,7 @@ def our_route(data: bytes, name: Callable[[int], str]) -> KernelRoute | None:
         type=RouteType.UNREACHABLE if unreachable else RouteType.UNICAST,
         metric=message.get_attr("RTA_PRIORITY") or 0,
         source=None if source is None else ip_address(source),
+        gateway=None if gateway is None else ip_address(gateway),
     )
 
 
@@ -188,6 +209,15 @@ def device_address(data: bytes, index: int) -> tuple[Address, int] | None:
     if message["index"] != index:
         return None
     return ip_address(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")), message["prefixlen"]
+
+
+def our_home_on_link(data: bytes, name: Callable[[int], str]) -> HomeOnLink | None:
+    """The address in a message, None if it does not carry our protocol number."""
+    message = _decoded(ifaddrmsg, data)
+    if message.get_attr("IFA_PROTO") != PROTOCOL:
+        return None
+    address = ip_address(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
+    return HomeOnLink(address, name(message["index"]))
 
 
 def device_state(data: bytes) -> Device:
@@ -233,6 +263,7 @@ def rule_text(rule: Rule) -> str:
 def route_text(route: KernelRoute) -> str:
     """The route as `ip route` writes it."""
     where = f"dev {route.device}" if route.device is not None else route.type.value
+    where = where if route.gateway is None else f"via {route.gateway} {where}"
     return f"route {route.destination} {where} table {route.table}"
 
 
@@ -258,7 +289,7 @@ def _rule_message(rule: Rule, request: int, flags: int) -> bytes:
 def _route_message(route: KernelRoute, index: int | None, request: int, flags: int) -> bytes:
     if request == _DELETE_ROUTE:
         scope = _SCOPE_NOWHERE
-    elif route.destination.version == 4 and route.device is not None:
+    elif route.destination.version == 4 and route.device is not None and route.gateway is None:
         scope = _SCOPE_LINK
     else:
         scope = _SCOPE_UNIVERSE
@@ -278,6 +309,8 @@ def _route_message(route: KernelRoute, index: int | None, request: int, flags: i
         attributes.append(("RTA_OIF", index))
     if route.source is not None:
         attributes.append(("RTA_PREFSRC", str(route.source)))
+    if route.gateway is not None:
+        attributes.append(("RTA_GATEWAY", str(route.gateway)))
     return _message(rtmsg, request, _REQUEST | _ACK | flags, fields, attributes)
 
 
@@ -289,11 +322,19 @@ def _proxy_message(proxy: ProxyNeighbour, index: int, request: int, flags: int) 
 
 
 def _address_message(
-    address: Address, prefix_length: int, index: int, request: int, flags: int, address_flags: int
+    address: Address,
+    prefix_length: int,
+    index: int,
+    request: int,
+    flags: int,
+    address_flags: int,
+    protocol: int = 0,
 ) -> bytes:
     family = _FAMILY[address.version]
     fields = {"family": family, "prefixlen": prefix_length, "index": index, "flags": address_flags}
     attributes: Attributes = [("IFA_LOCAL", str(address)), ("IFA_ADDRESS", str(address))]
+    if protocol:
+        attributes.append(("IFA_PROTO", protocol))
     return _message(ifaddrmsg, request, _REQUEST | _ACK | flags, fields, attributes)
 
 
