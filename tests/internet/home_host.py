@@ -121,6 +121,12 @@ class HomeHost:
         self.driver.start()
         self.tell(Start())
 
+    @property
+    def may_forget(self) -> bool:
+        """Whether the ESP numbers that it begins with when it knows nothing are above all it has used."""
+        used = max((record.memory.reserved for record in self.disk.values()), default=0)
+        return used < EPOCH + self._timeline.now - ESP_EPOCH
+
     def crash(self) -> None:
         """kill -9, or the machine is off: nobody answers on the home link for the home addresses."""
         self.running = False

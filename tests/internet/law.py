@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from tests.internet.mobile_host import MobileHost
 
 UPDATES_A_SECOND = 3
+QUESTIONS_A_SECOND = 20
+"""DNS questions; a link that flaps before the first answer causes one each time."""
 BUSY = 8
 """Times that a timer may ring at one instant before it is called a busy loop."""
 KEPT = 8192
@@ -103,6 +105,7 @@ class Law:
         self._openers: dict[str, Opener] = {}
         self._senders: dict[str, _Sender] = {}
         self._home_agents: dict[str, _Receiver] = {}
+        self._questions: deque[float] = deque(maxlen=QUESTIONS_A_SECOND)
         self._rings: dict[str, tuple[float, int]] = {}
         self.home_agent_addresses: set[Address] = set()
 
@@ -121,6 +124,13 @@ class Law:
         self._rings[name] = (now, count)
         if count == BUSY:
             self.broken("no-busy-loop", f"{name} was woken {count} times at once")
+
+    def dns_asked(self, name: str) -> None:
+        now, asked = self._timeline.now, self._questions
+        if len(asked) == QUESTIONS_A_SECOND and now < asked[0] + 1.0:
+            self.broken("modest-questions", f"{name} asks DNS {len(asked)} times in {now - asked[0]:.3f} s")
+            asked.clear()
+        asked.append(now)
 
     # ---- the mobile node sends -------------------------------------------------------------
     def mobile_node_started(self, host: MobileHost, forgetful: bool) -> None:

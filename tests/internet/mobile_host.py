@@ -29,7 +29,7 @@ from mn_agent.actions import (
 )
 from mn_agent.config import Configuration
 from mn_agent.events import ControlReceived, Event, LinkUnusable, NetworkChanged, PathLastUsed, Refresh
-from mn_agent.memory import recall
+from mn_agent.memory import ESP_EPOCH, recall
 from mn_agent.node import MobileNode
 from movement.policy import Attachment
 from movement.snapshot import Link, Snapshot
@@ -114,6 +114,12 @@ class MobileHost:
         self._law.mobile_node_started(self, forgetful=not remember)
         self.driver.start()
         self._hint()
+
+    @property
+    def may_forget(self) -> bool:
+        """Whether the ESP numbers that it begins with when it knows nothing are above all it has used."""
+        used = int(json.loads(self.disk).get("next_esp_sequence", 0))
+        return used < EPOCH + self._timeline.now - ESP_EPOCH
 
     def crash(self) -> None:
         """kill -9: sockets, TUN device and everything that was not on disk are gone."""
@@ -241,6 +247,7 @@ class MobileHost:
             case SendControl():
                 self._send_control(action)
             case AskDns(query=query):
+                self._law.dns_asked(self.name)
                 self._dns.ask(query, bool(self._plugs), partial(self._dns_answered, self.driver))
             case AskPathUse(path=path):
                 self.driver.dispatch(PathLastUsed(self.plane.endpoint.last_sent(path)))

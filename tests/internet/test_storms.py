@@ -64,11 +64,6 @@ def test_a_user_who_changes_his_mind_every_tenth_of_a_second_gets_what_he_wanted
     assert world.passes() == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="HomeRegistration.refresh sends at once in the state Registered, whatever was sent before: "
-    "with every answer the next refresh goes out, more than three a second",
-)
 def test_a_user_who_asks_for_a_refresh_all_the_time_causes_three_updates_a_second() -> None:
     world = World().bind("office").run(5.0)
     for _ in range(20):
@@ -110,10 +105,6 @@ def test_wherever_the_sequence_number_of_a_forgetful_mobile_node_starts_it_is_bo
     assert world.run_until(world.is_bound, 1.0) <= 0.1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a second, delayed 135 sets the sequence number back to one that has just been used",
-)
 def test_two_refusals_for_two_tries_do_not_set_the_sequence_number_back() -> None:
     """The road is so long that the first try is repeated; both are refused with status 135."""
     world = World().bind("office")

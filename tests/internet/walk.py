@@ -119,6 +119,8 @@ class Walk:
             # The NAT may have forgotten a mapping, or the home agent everything, since the last update.
             world.run(0.85 * self.lifetime + 5.0)
             world.run_until(world.is_bound, HEALED)
+            node.refresh()  # this NAT may wait half a minute only
+            world.run(1.0)
             assert world.passes() == [], world.protocol()
         assert node.node.summary() == ("bound", None), world.protocol()
         return took
@@ -170,7 +172,7 @@ class Walk:
             self.world.tell(f"flush the NAT of {network.name}")
             network.nat.flush()
         else:
-            public = IPv4Address(f"192.0.2.{self._rng.randrange(200, 250)}")
+            public = IPv4Address(f"192.0.2.{200 + 10 * BOXES.index(network.name) + self._rng.randrange(10)}")
             self.world.tell(f"move the NAT of {network.name} to {public}")
             network.move_nat(public)
 
@@ -180,7 +182,7 @@ class Walk:
             self.world.tell("the home agent dies")
             agent.crash()
             self.world.run(self._rng.choice((0.0, 0.5, 5.0, 60.0)))
-        remember = self._rng.random() < 0.7
+        remember = self._rng.random() < 0.7 or not agent.may_forget
         self.world.tell(f"the home agent starts, remember={remember}")
         agent.start(remember=remember)
 
@@ -190,7 +192,7 @@ class Walk:
         self.world.tell(f"{host.name} dies")
         host.crash()
         self.world.run(self._rng.choice((0.0, 0.2, 3.0)))
-        remember = self._rng.random() < 0.7
+        remember = self._rng.random() < 0.7 or not host.may_forget
         self.world.tell(f"{host.name} starts, remember={remember}")
         host.start(remember=remember)
 

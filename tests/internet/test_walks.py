@@ -1,0 +1,33 @@
+"""Seeded random walks: the law holds at every instant, and after the storm both ends find each other.
+
+More of them: INTERNET_WALKS=5000, longer ones: INTERNET_STEPS=1000, others: INTERNET_SEED=100000. A failure
+names its seed and prints both flight records; INTERNET_SEED=<that> INTERNET_WALKS=1 repeats it exactly.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.internet.walk import Walk
+
+FIRST = int(os.environ.get("INTERNET_SEED", "0"))
+WALKS = int(os.environ.get("INTERNET_WALKS", "100"))
+STEPS = int(os.environ.get("INTERNET_STEPS", "200"))
+
+KNOWN = frozenset(
+    {
+        "three-updates-a-second",  # test_storms: a_user_who_asks_for_a_refresh_all_the_time
+        "sequences-are-newer",  # test_storms: two_refusals_for_two_tries
+        "lifetimes-agree",  # a consequence of the same
+        "modest-questions",  # test_home_agents: a_home_agent_without_an_ipv4_address
+    }
+)
+"""Articles that are known to be broken, and the strict xfail that goes with each."""
+
+
+@pytest.mark.requirement("R005", "R007", "R029", "R091", "R120", "R134", "R136b")
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + WALKS))
+def test_a_random_walk_breaks_no_law_and_ends_bound_with_payload_both_ways(seed: int) -> None:
+    Walk(seed, KNOWN).go(STEPS).heal()
