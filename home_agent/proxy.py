@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
-from home_agent.neighbours import announcement, claimed_in, probe
+from wire.neighbours import announcement, claimed_in, probe
 
 Address = IPv4Address | IPv6Address
 

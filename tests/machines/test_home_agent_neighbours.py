@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from home_agent.neighbours import announcement, claimed_in, probe, solicited_node
+from wire.neighbours import announcement, claimed_in, probe, solicited_node
 
 OURS = bytes.fromhex("02000000aa01")
 THEIRS = bytes.fromhex("02000000bb02")

@@ -1,4 +1,4 @@
-"""Frames by which the home agent asks and tells its neighbours who has an address.
+"""Frames by which a home agent or a mobile node at home asks and tells its neighbours who has an address.
 
 Pure. RFC 826, RFC 5227 (ARP probe and announcement), RFC 4861 section 4.3 and 4.4, RFC 4862 section 5.4,
 RFC 6275 section 10.4.1. Frames begin at the Ethernet header.
@@ -44,7 +44,7 @@ def announcement(address: Address, hardware: bytes, source: IPv6Address, router:
     """Tell everybody that `address` is at `hardware` now: gratuitous ARP, or an unsolicited advertisement.
 
     The advertisement overrides what neighbours remember; `router` is set for a mobile router's address
-    only, and `source` is the home agent's own address (RFC 6275 section 10.4.1).
+    only. `source` is an own address of whoever tells (RFC 6275 sections 10.4.1 and 11.5.5).
     """
     if isinstance(address, IPv4Address):
         return _arp(hardware, address.packed, address)
