@@ -1,13 +1,25 @@
 """The security associations with the home agent: seals what leaves, believes only what is authentic.
 
-Pure (the initialisation vectors are random). RFC 3776, RFC 4877 section 3, RFC 6275 section 11.7.3.
+Pure (the initialisation vectors are random). RFC 3776, RFC 4877 section 3, RFC 4285, RFC 6275 section 11.7.3.
+The keys decide between ESP and the authentication option; nobody else need know which it is.
 """
 
 from __future__ import annotations
 
 from ipaddress import IPv6Address
+from random import Random
+from typing import Protocol
 
+from mn_agent.authentication import (
+    NOT_FOR_US,
+    NOT_FROM_HOME_AGENT,
+    UNPROTECTED,
+    AuthenticationOption,
+    ClockCorrected,
+)
 from mn_agent.binding_update_list import Target
+from mn_agent.memory import Memory
+from tunnel.authentication import AuthenticationAssociation, Keys
 from tunnel.envelope import ControlPacket, open_control, seal_control
 from tunnel.path import Drop
 from tunnel.replay import ReplayWindow
@@ -15,14 +27,53 @@ from tunnel.security import KeyPair, Opener, Sealer, SequenceExhausted
 from wire.mobility import Message
 from wire.profile import Profile
 
-UNPROTECTED = Drop("control-unprotected")
-NOT_FROM_HOME_AGENT = Drop("control-not-from-home-agent")
-NOT_FOR_US = Drop("control-not-for-us")
 EXHAUSTED = Drop("control-sequence-exhausted")
 
 
-class Associations:
+class Associations(Protocol):
+    """What seals updates and opens answers, whichever way it does it."""
+
+    @property
+    def next_sequence(self) -> int | None:
+        """The ESP sequence number of the next message that leaves; None without ESP."""
+
+    @property
+    def window(self) -> ReplayWindow | None:
+        """Which ESP sequence numbers have been accepted; None without ESP."""
+
+    @property
+    def problem(self) -> str | None:
+        """What a user should look at, if the home agent seems to have other keys."""
+
+    def seal(self, packet: ControlPacket, now: float) -> bytes | Drop:
+        """The whole IPv6 packet; a drop when the association has used up its sequence numbers."""
+
+    def size(self, packet: ControlPacket) -> int:
+        """Octets of the sealed packet; nothing is consumed."""
+
+    def open(self, octets: bytes, target: Target | None, now: float) -> Message | ClockCorrected | Drop:
+        """A message that the home agent of `target` wrote for our home address, and not before now."""
+
+
+def associations_for(
+    keys: Keys,
+    profile: Profile,
+    home_address: IPv6Address,
+    memory: Memory,
+    wall_offset: float,
+    rng: Random,
+) -> Associations:
+    """Tied to `home_address`. `wall_offset` and `rng` are for the timestamps of the authentication option."""
+    if isinstance(keys, AuthenticationAssociation):
+        return AuthenticationOption(keys, profile, home_address, wall_offset, rng)
+    window = ReplayWindow(memory.highest_ack, memory.ack_bitmap)
+    return EspAssociations(keys, profile, home_address, memory.next_esp_sequence, window)
+
+
+class EspAssociations:
     """One association for each direction, both tied to `home_address`."""
+
+    problem = None
 
     def __init__(
         self,
@@ -39,26 +90,22 @@ class Associations:
 
     @property
     def next_sequence(self) -> int:
-        """The ESP sequence number of the next message that leaves."""
         return self._sealer.next_sequence
 
     @property
     def window(self) -> ReplayWindow:
         return self._opener.window
 
-    def seal(self, packet: ControlPacket) -> bytes | Drop:
-        """The whole IPv6 packet; a drop when the association has used up its sequence numbers."""
+    def seal(self, packet: ControlPacket, now: float) -> bytes | Drop:
         try:
             return seal_control(packet, self._sealer, self._profile)
         except SequenceExhausted:
             return EXHAUSTED
 
     def size(self, packet: ControlPacket) -> int:
-        """Octets of the sealed packet; no sequence number is consumed."""
         return len(seal_control(packet, Sealer(self._sealer.association, 1), self._profile))
 
-    def open(self, octets: bytes, target: Target | None) -> Message | Drop:
-        """A message that the home agent of `target` wrote for our home address, and not before now."""
+    def open(self, octets: bytes, target: Target | None, now: float) -> Message | Drop:
         opened = open_control(octets, {self._opener.association.spi: self._opener}, self._profile)
         if isinstance(opened, Drop):
             return opened

@@ -17,7 +17,7 @@ SET_ASIDE = 300.0
 """Seconds for which a target that did not answer is not chosen while another one is there. Ours."""
 MAX_SET_ASIDE = 64
 
-Key = tuple[str, IPv4Address | IPv6Address, str]
+Key = tuple[str, IPv4Address | IPv6Address, HomeAgent]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,23 @@ class Choice:
         self._aside: dict[Key, float] = {}
 
     def best(
-        self, attachments: tuple[Attachment, ...], home_agents: tuple[HomeAgent, ...], now: float
+        self,
+        attachments: tuple[Attachment, ...],
+        home_agents: tuple[HomeAgent, ...],
+        present: Target | None,
+        now: float,
     ) -> Target | None:
-        """The first target of the ranking that has not just failed; None when there is none."""
-        return next(
-            (t for t in self.candidates(attachments, home_agents) if self._aside.get(_key(t), 0.0) <= now),
-            None,
-        )
+        """The first target of the ranking that has not just failed.
+
+        If all have, the present one goes on trying; if that is gone, the one that failed longest ago.
+        None when there is nothing to choose from.
+        """
+        candidates = self.candidates(attachments, _present_first(home_agents, present))
+        fresh = next((t for t in candidates if self._aside.get(_key(t), 0.0) <= now), None)
+        if fresh is not None or not candidates:
+            return fresh
+        kept = next((t for t in candidates if present is not None and _key(t) == _key(present)), None)
+        return kept or min(candidates, key=lambda t: self._aside[_key(t)])
 
     def candidates(
         self, attachments: tuple[Attachment, ...], home_agents: tuple[HomeAgent, ...]
@@ -87,5 +97,12 @@ class Choice:
         return Deadline(min(self._aside.values()), "try again what failed") if self._aside else None
 
 
+def _present_first(home_agents: tuple[HomeAgent, ...], present: Target | None) -> tuple[HomeAgent, ...]:
+    """A home agent that serves us is not left for a better one: it would go on defending our addresses."""
+    if present is None or present.home_agent not in home_agents:
+        return home_agents
+    return (present.home_agent, *(agent for agent in home_agents if agent != present.home_agent))
+
+
 def _key(target: Target) -> Key:
-    return (target.attachment.interface, target.care_of, target.home_agent.name)
+    return (target.attachment.interface, target.care_of, target.home_agent)

@@ -5,7 +5,7 @@ Pure. Every key is described in docs/configuration.md; common use needs fewer th
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Literal
 
 import msgspec
@@ -16,9 +16,13 @@ from wire.profile import Profile, profile_named
 DYNAMIC_IPV4 = IPv4Address("0.0.0.0")
 """The IPv4 home address that asks the home agent to allocate one (draft section 2.5)."""
 
+MAX_IPV4_PREFIXES = 7
+"""Home agents look at a bounded number of IPv4 Home Address options (ours at eight), the address among them."""
+
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Lifetime = Annotated[int, msgspec.Meta(ge=12, le=262140)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.2, le=32.0)]
+PrefixLength = Annotated[int, msgspec.Meta(ge=8, le=30)]
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,6 +104,31 @@ class BindingSection(_Section, frozen=True):
     first_registration_timeout: Seconds = 1.5
 
 
+class RouterSection(_Section, frozen=True):
+    """[router]: this node is a mobile router; these networks are behind it (RFC 3963)."""
+
+    interfaces: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    """The ingress interfaces, where those networks are; shell patterns."""
+    mode: Literal["explicit", "implicit"] = "explicit"
+    """Whether each Binding Update names the IPv6 prefixes, or the home agent knows them."""
+    ipv6_prefixes: tuple[IPv6Network, ...] = ()
+    ipv4_prefixes: tuple[IPv4Network, ...] = ()
+    ipv4_prefix_requests: tuple[PrefixLength, ...] = ()
+    """Lengths of further IPv4 prefixes, which the home agent allocates."""
+
+    def __post_init__(self) -> None:
+        ipv4 = len(self.ipv4_prefixes) + len(self.ipv4_prefix_requests)
+        if not self.ipv6_prefixes and not ipv4:
+            raise ValueError("needs ipv6_prefixes, ipv4_prefixes or ipv4_prefix_requests: what is behind it?")
+        if self.mode == "explicit" and not self.ipv6_prefixes:
+            raise ValueError('mode = "explicit" names IPv6 prefixes; without any, use mode = "implicit"')
+        if ipv4 > MAX_IPV4_PREFIXES:
+            raise ValueError(f"{ipv4} IPv4 prefixes are more than one Binding Update asks for")
+        for prefix in (*self.ipv6_prefixes, *self.ipv4_prefixes):
+            if not _is_routed(prefix):
+                raise ValueError(f"{prefix} is not a unicast prefix that hosts can have")
+
+
 class LogSection(_Section, frozen=True):
     """[log]: how much is told on standard error."""
 
@@ -125,6 +154,7 @@ class Configuration(_Section, frozen=True):
     routing: RoutingSection = RoutingSection()
     tunnel: TunnelSection = TunnelSection()
     binding: BindingSection = BindingSection()
+    router: RouterSection | None = None
     log: LogSection = LogSection()
     paths: PathsSection = PathsSection()
 
@@ -140,6 +170,11 @@ class Configuration(_Section, frozen=True):
         return profile_named(self.wire.profile)
 
     @property
+    def ingress(self) -> tuple[str, ...]:
+        """Names or patterns of the interfaces to networks behind this node; never a way to the Internet."""
+        return () if self.router is None else self.router.interfaces
+
+    @property
     def requested_ipv4(self) -> IPv4Address | None:
         """What the IPv4 Home Address option asks for; None when no IPv4 home address is wanted."""
         return DYNAMIC_IPV4 if self.home.ipv4 == "dynamic" else self.home.ipv4
@@ -151,3 +186,9 @@ def parse_configuration(text: str, name: str = "mn-agent.toml") -> Configuration
     Raises ConfigError with one `file:line: message` for everything that is wrong.
     """
     return decode_toml(text, name, Configuration)
+
+
+def _is_routed(prefix: IPv4Network | IPv6Network) -> bool:
+    address = prefix.network_address
+    unusable = address.is_multicast or address.is_loopback or address.is_link_local or address.is_unspecified
+    return 3 <= prefix.prefixlen < prefix.max_prefixlen and not unusable

@@ -36,13 +36,13 @@ from runtime.mailbox import Mailbox
 from runtime.service import Notifier, Watchdog
 from runtime.settings import ConfigError
 from runtime.settings_file import read_settings
+from tunnel.authentication import AuthenticationAssociation, Keys
 from tunnel.endpoint import Endpoint, Role
 from tunnel.kernel import PROTOCOL, KernelError, Owner
 from tunnel.keys import KeyFileError, load_keys
 from tunnel.path import Arrival
 from tunnel.portable import PortablePlane
 from tunnel.routing import STATE_FILE, KernelState, cleanup
-from tunnel.security import KeyPair
 from tunnel.tun import TunDevice
 
 DEFAULT_CONFIGURATION = "/etc/mn-agent/mn-agent.toml"
@@ -68,7 +68,8 @@ class Daemon:
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         memory_file = self._state / MEMORY_FILE
         memory = recall(load_memory(memory_file, self._log), random.getrandbits(16), time.time())
-        node = MobileNode(configuration, keys, memory, random.SystemRandom(), boottime())
+        wall_offset = time.time() - boottime()
+        node = MobileNode(configuration, keys, memory, random.SystemRandom(), boottime(), wall_offset)
         async with AsyncExitStack() as stack:
             control = Control(
                 node,
@@ -181,7 +182,9 @@ def main(path: str, check: bool, clean: bool) -> None:
         _fail(str(error), 1)
 
 
-def _protection(keys: KeyPair) -> str:
+def _protection(keys: Keys) -> str:
+    if isinstance(keys, AuthenticationAssociation):
+        return "authentication-option hmac-sha1-96"
     update = keys.update
     return f"esp {update.encryption.value} {update.integrity.value}"
 

@@ -90,6 +90,8 @@ class Discovery:
         self.home_agents = remembered
         self.source = "configuration" if query is None else "remembered"
         self.state: State = Configured() if query is None else Asleep()
+        self._doubt_at = 0.0
+        self._doubt_pause = FIRST_RETRY
 
     @property
     def problem(self) -> str | None:
@@ -115,6 +117,8 @@ class Discovery:
             return False
         known = home_agents[:MAX_HOME_AGENTS]
         changed = known != self.home_agents
+        if changed:
+            self._doubt_pause = FIRST_RETRY
         self.home_agents, self.source = known, "dns"
         self.state = Answered(now + RECHECK)
         return changed
@@ -126,8 +130,13 @@ class Discovery:
             self.state = Waiting(now + retry, min(2 * retry, MAX_RETRY), problem)
 
     def doubt(self, now: float) -> list[Query]:
-        """The home agents we know do not answer: ask again, without forgetting them."""
-        return self._ask(FIRST_RETRY, now) if isinstance(self.state, Answered) else []
+        """What we know does not serve: ask again, without forgetting it, and ever more rarely."""
+        if not isinstance(self.state, Answered):
+            return []
+        if now < self._doubt_at:
+            self.state = Answered(min(self.state.recheck_at, self._doubt_at))
+            return []
+        return self._ask(FIRST_RETRY, now)
 
     def tick(self, now: float) -> list[Query]:
         """Run the timer if it is due."""
@@ -164,6 +173,8 @@ class Discovery:
     def _ask(self, retry: float, now: float) -> list[Query]:
         assert self._query is not None
         self.state = Asking(now + ANSWER_TIMEOUT, retry)
+        self._doubt_at = now + self._doubt_pause
+        self._doubt_pause = min(2 * self._doubt_pause, MAX_RETRY)
         return [self._query]
 
 

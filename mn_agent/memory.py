@@ -36,24 +36,28 @@ class Memory:
     home_agents: tuple[HomeAgent, ...] = ()
 
     def renew(
-        self, sequence: int, esp_sequence: int, window: ReplayWindow, discovery: Discovery
+        self, sequence: int, esp_sequence: int | None, window: ReplayWindow | None, discovery: Discovery
     ) -> Memory | None:
-        """The memory to write now, or None while what is written still holds."""
+        """The memory to write now, or None while what is written still holds.
+
+        Without ESP there are no `esp_sequence` and `window`, and what is known of them is kept.
+        """
         known = discovery.home_agents if discovery.source != "configuration" else ()
         written = (
             is_newer16(self.next_sequence, sequence)
-            and self.next_esp_sequence > esp_sequence
-            and self.highest_ack == window.highest
+            and (esp_sequence is None or self.next_esp_sequence > esp_sequence)
+            and (window is None or self.highest_ack == window.highest)
             and self.home_agents == known
         )
         if written:
             return None
+        reserved = self.next_esp_sequence if esp_sequence is None else esp_sequence + RESERVED
         return replace(
             self,
             next_sequence=(sequence + RESERVED) & 0xFFFF,
-            next_esp_sequence=esp_sequence + RESERVED,
-            highest_ack=window.highest,
-            ack_bitmap=window.bitmap,
+            next_esp_sequence=reserved,
+            highest_ack=self.highest_ack if window is None else window.highest,
+            ack_bitmap=self.ack_bitmap if window is None else window.bitmap,
             home_agents=known,
         )
 

@@ -25,7 +25,8 @@ from mn_agent.actions import (
     SendAgain,
     SendControl,
 )
-from mn_agent.associations import Associations
+from mn_agent.associations import associations_for
+from mn_agent.authentication import ClockCorrected
 from mn_agent.binding_update_list import Binding, Target
 from mn_agent.choice import ANY, SET_ASIDE, Choice, Wanted
 from mn_agent.config import Configuration
@@ -67,10 +68,9 @@ from movement.detector import Detector
 from movement.policy import Attachment, Policy
 from movement.snapshot import Snapshot
 from runtime.node import Deadline, earliest
+from tunnel.authentication import Keys
 from tunnel.envelope import ControlPacket
 from tunnel.path import Drop, TunnelPath
-from tunnel.replay import ReplayWindow
-from tunnel.security import KeyPair
 from wire.mobility import BindingAck, BindingError, BindingRefreshRequest, status_text
 
 OLD_PATH_GRACE = 2.0
@@ -90,8 +90,15 @@ class MobileNode:
     """Events in, actions out. Never blocks; no packet, network or user makes it raise."""
 
     def __init__(
-        self, configuration: Configuration, keys: KeyPair, memory: Memory, rng: Random, now: float
+        self,
+        configuration: Configuration,
+        keys: Keys,
+        memory: Memory,
+        rng: Random,
+        now: float,
+        wall_offset: float = 0.0,
     ) -> None:
+        """`wall_offset` is the wall clock less CLOCK_BOOTTIME, in seconds."""
         self.configuration = configuration
         self.memory = memory
         self.started_at = now
@@ -116,12 +123,8 @@ class MobileNode:
         self._snapshot = Snapshot(())
         self._cause_at = now
         self._in_flight = MOST_IN_FLIGHT
-        self._associations = Associations(
-            keys,
-            configuration.profile,
-            configuration.home.ipv6,
-            memory.next_esp_sequence,
-            ReplayWindow(memory.highest_ack, memory.ack_bitmap),
+        self._associations = associations_for(
+            keys, configuration.profile, configuration.home.ipv6, memory, wall_offset, rng
         )
         self._grace: tuple[tuple[TunnelPath, float], ...] = ()
         self._stopping = False
@@ -179,6 +182,11 @@ class MobileNode:
             tuple(path for path, _ in self._grace),
         )
 
+    @property
+    def key_problem(self) -> str | None:
+        """Why the keys of both ends seem to differ, if they do."""
+        return self._associations.problem
+
     def sealed_size(self, packet: ControlPacket) -> int:
         """Octets of `packet` on an IPv6 link, or inside UDP; nothing is consumed."""
         return self._associations.size(packet)
@@ -228,10 +236,13 @@ class MobileNode:
         return [AskDns(query) for query in self.discovery.network_changed(bool(attachments), now)]
 
     def _control_received(self, packet: bytes, now: float) -> list[Action]:
-        message = self._associations.open(packet, self.target)
+        message = self._associations.open(packet, self.target, now)
         match message:
             case Drop():
                 return self._refuse(message)
+            case ClockCorrected(seconds=seconds):
+                corrected = Report("clock", {"corrected_s": seconds})
+                return [*self._actions(self.registration.say_again(now), now), corrected]
             case BindingAck() as ack:
                 return self._acknowledged(ack, now)
             case BindingRefreshRequest():
@@ -281,7 +292,7 @@ class MobileNode:
         handover = self.journal.current
         if handover is not None and handover.lost_at is not None:
             packet = with_interruption(packet, now - handover.lost_at + self._in_flight)
-        sealed = self._associations.seal(packet)
+        sealed = self._associations.seal(packet, now)
         if isinstance(sealed, Drop):
             return self._refuse(sealed)
         send = SendControl(target.care_of, target.outer_destination, target.home_agent.port, sealed)
@@ -332,7 +343,8 @@ class MobileNode:
         if isinstance(self.registration.state, Deregistering) or self._stopping:
             return []
         self._notice_lost_path()
-        aim, present = self.choice.best(self.attachments, self.discovery.home_agents, now), self.target
+        present = self.target
+        aim = self.choice.best(self.attachments, self.discovery.home_agents, present, now)
         if aim is None:
             return self._without_aim(present, now)
         if present is not None and _same(aim, present):

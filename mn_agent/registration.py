@@ -40,7 +40,7 @@ from mn_agent.registration_states import (
 from runtime.node import Deadline, earliest
 from tunnel.envelope import ControlPacket
 from wire.mobility import BindingAck, BindingStatus, BindingUpdate
-from wire.serial import next16
+from wire.serial import is_newer16, next16
 
 ACK_TIMEOUT = 1.0
 """Seconds, RFC 6275 section 12 INITIAL_BINDACK_TIMEOUT."""
@@ -112,7 +112,8 @@ class HomeRegistration:
         """Send a Binding Update for the present binding now (user, BRR, keepalive, lifetime)."""
         match self.state:
             case Registered(binding=binding):
-                self.state = Registering(binding.target, binding, (), ACK_TIMEOUT, now, 0)
+                retry_at = self._not_before(now)
+                self.state = Registering(binding.target, binding, (), ACK_TIMEOUT, retry_at, 0)
                 return self.tick(now)
             case Registering(target=target) | Refusing(target=target):
                 return self.register(target, now)
@@ -166,11 +167,25 @@ class HomeRegistration:
                 if _answered(state.outstanding, ack) is None:
                     return []
                 if ack.status == BindingStatus.SEQUENCE_OUT_OF_WINDOW:
-                    self._next_sequence = next16(ack.sequence)
+                    self._continue_after(ack.sequence)
                     self.state = replace(state, retry_at=now)
                     return self.tick(now)
                 self.state = Idle(None, now)
                 return [Deregistered(confirmed=True)]
+            case Idle() | Registered() | Refusing():
+                return []
+            case _:
+                assert_never(self.state)
+
+    def say_again(self, now: float) -> list[Effect]:
+        """The home agent did not look at the last update: ask the same once more, without a penalty."""
+        match self.state:
+            case Registering() as state:
+                self.state = replace(state, outstanding=(), retry_at=self._not_before(now))
+                return self.tick(now)
+            case Deregistering() as state:
+                self.state = replace(state, retry_at=now)
+                return self.tick(now)
             case Idle() | Registered() | Refusing():
                 return []
             case _:
@@ -266,6 +281,11 @@ class HomeRegistration:
         self._next_sequence = next16(self._next_sequence)
         return packet, packet.message
 
+    def _continue_after(self, sequence: int) -> None:
+        """The home agent has accepted `sequence`. A late answer does not set us back to used numbers."""
+        if not is_newer16(self._next_sequence, sequence):
+            self._next_sequence = next16(sequence)
+
     def _not_before(self, now: float) -> float:
         """At most three Binding Updates a second for new care-of addresses (RFC 6275 11.7.1)."""
         if len(self._sends) < MAX_UPDATE_RATE:
@@ -296,7 +316,7 @@ class HomeRegistration:
         reaction = reaction_to(ack.status, update)
         match reaction:
             case Reaction.RESYNCHRONISE:
-                self._next_sequence = next16(ack.sequence)
+                self._continue_after(ack.sequence)
                 self.state = replace(state, outstanding=(), retry_at=self._not_before(now))
                 return self.tick(now)
             case Reaction.WITHOUT_FORCED_UDP:

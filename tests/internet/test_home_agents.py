@@ -100,11 +100,6 @@ def test_a_home_agent_that_was_renumbered_is_followed_through_dns() -> None:
     world.run_until(world.is_bound, 70.0)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="MobileNode._without_aim doubts discovery after every answer: without an A record on an IPv4 link "
-    "it asks DNS again as fast as DNS answers",
-)
 @pytest.mark.requirement("R010")
 def test_a_home_agent_without_an_ipv4_address_is_asked_for_at_a_bounded_rate_on_an_ipv4_link() -> None:
     world = World(agent=BY_NAME, tolerated=frozenset({"modest-questions"}))
