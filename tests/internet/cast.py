@@ -5,6 +5,7 @@ Pure.
 
 from __future__ import annotations
 
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 
 import home_agent.config
@@ -62,12 +63,14 @@ BY_NAME = 'name = "ha1.example.net"'
 BY_SERVICE = 'service = "example.net"'
 
 
+@cache
 def home_agent_configuration(number: int, lifetime: int = 3600) -> home_agent.config.Configuration:
     agent = AGENTS[number]
     text = _HOME_AGENT.format(ipv6=agent.ipv6, ipv4=agent.ipv4, lifetime=lifetime)
     return home_agent.config.parse_configuration(text)
 
 
+@cache
 def mobile_node_configuration(
     name: str, agent: str = BY_ADDRESS, lifetime: int = 420
 ) -> mn_agent.config.Configuration:
@@ -77,6 +80,7 @@ def mobile_node_configuration(
     return mn_agent.config.parse_configuration(text)
 
 
+@cache
 def keys_of(name: str) -> KeyPair:
     """The same at every home agent. Updates are not encrypted, so that runs repeat octet by octet."""
     number = int(HOMES[name]) & 0xFF

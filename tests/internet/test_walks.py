@@ -13,8 +13,8 @@ import pytest
 from tests.internet.walk import Walk
 
 FIRST = int(os.environ.get("INTERNET_SEED", "0"))
-WALKS = int(os.environ.get("INTERNET_WALKS", "100"))
-STEPS = int(os.environ.get("INTERNET_STEPS", "200"))
+WALKS = int(os.environ.get("INTERNET_WALKS", "200"))
+STEPS = int(os.environ.get("INTERNET_STEPS", "150"))
 
 KNOWN = frozenset(
     {
