@@ -21,7 +21,7 @@ import click
 from home_agent.actions import Action
 from home_agent.config import Configuration, parse_configuration
 from home_agent.control import Control
-from home_agent.door import Door
+from home_agent.door import door_for
 from home_agent.events import ControlReceived, Event, Start
 from home_agent.node import HomeAgent
 from home_agent.proxy import HomeLink
@@ -35,13 +35,13 @@ from runtime.log import Log, log_to_stderr
 from runtime.mailbox import Mailbox
 from runtime.service import Notifier, Watchdog
 from runtime.settings import ConfigError
+from tunnel.authentication import AuthenticationAssociation, Keys
 from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.kernel import MARK, KernelError, Owner
 from tunnel.keys import KeyFileError, load_keys
 from tunnel.path import Arrival
 from tunnel.portable import PortablePlane
 from tunnel.routing import STATE_FILE, KernelState, cleanup
-from tunnel.security import KeyPair
 from tunnel.tun import TunDevice
 from tunnel.underlay import Underlay, open_ipv4_underlay, open_ipv6_underlay
 
@@ -59,7 +59,7 @@ EPOCH = 1577836800
 class Daemon:
     """One running home agent."""
 
-    def __init__(self, configuration: Configuration, keys: Mapping[IPv6Address, KeyPair], log: Log) -> None:
+    def __init__(self, configuration: Configuration, keys: Mapping[IPv6Address, Keys], log: Log) -> None:
         self._configuration = configuration
         self._keys = keys
         self._log = log
@@ -102,7 +102,7 @@ class Daemon:
             kernel = KernelState(self._runtime / STATE_FILE, Owner.HOME_AGENT)
             stack.callback(kernel.close)
             stack.callback(kernel.clear)
-            door = Door(pair.update.spi for pair in self._keys.values())
+            door = door_for(self._keys.values())
             mailbox: Mailbox[Event] = Mailbox(lambda event: driver.dispatch(event))
 
             def on_control(packet: bytes, arrival: Arrival) -> None:
@@ -164,6 +164,7 @@ class Daemon:
             boottime(),
             link_mtu=link_mtu,
             first_sequence=first_sequence,
+            wall_offset=time.time() - boottime(),
         )
         self._log.info("start", "bindings remembered", bindings=len(agent.books.cache))
         return agent
@@ -239,16 +240,17 @@ def load_configuration(path: Path) -> Configuration:
         raise ConfigError([f"{path}: is not UTF-8 text"]) from None
 
 
-def load_all_keys(configuration: Configuration) -> dict[IPv6Address, KeyPair]:
+def load_all_keys(configuration: Configuration) -> dict[IPv6Address, Keys]:
     """The keys of every mobile node. KeyFileError for an unusable file, ConfigError for a shared SPI."""
-    keys: dict[IPv6Address, KeyPair] = {}
+    keys: dict[IPv6Address, Keys] = {}
     owners: dict[int, str] = {}
     for node in configuration.mobile_node:
-        pair = load_keys(node.key_file)
-        other = owners.setdefault(pair.update.spi, node.label)
+        secret = keys[node.home_address] = load_keys(node.key_file)
+        if isinstance(secret, AuthenticationAssociation):
+            continue  # found by home address, so these SPIs may be the same
+        other = owners.setdefault(secret.update.spi, node.label)
         if other != node.label:
             raise ConfigError([f"{node.key_file}: its [update] spi is that of {other} already"])
-        keys[node.home_address] = pair
     return keys
 
 

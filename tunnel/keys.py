@@ -1,6 +1,7 @@
-"""The key file: two security associations in TOML, readable by their owner only.
+"""The key file: TOML, readable by its owner only; what it holds decides how messages are authenticated.
 
-Performs I/O. RFC 4877 (one association a direction), threats.md C.1 row 23 (keys in no log and no argv).
+Performs I/O. RFC 4877 (one ESP association a direction), RFC 4285 (one association for the authentication
+option), RFC 8221 section 3 (why AES-GCM is refused), threats.md C.1 row 23 (keys in no log and no argv).
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ import tomllib
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
+from tunnel.authentication import KEY_SIZE, AuthenticationAssociation, Keys
 from tunnel.security import FIRST_FREE_SPI, Encryption, Integrity, KeyPair, SecurityAssociation
 
 __all__ = [
     "ACK_SECTION",
+    "AUTHENTICATION_SECTION",
     "UPDATE_SECTION",
+    "AuthenticationAssociation",
     "KeyFileError",
     "KeyPair",
+    "Keys",
+    "Method",
     "generate_keys",
     "load_keys",
     "write_keys",
@@ -28,11 +34,25 @@ __all__ = [
 
 UPDATE_SECTION = "update"
 ACK_SECTION = "ack"
+AUTHENTICATION_SECTION = "authentication"
 
+_EITHER = "either [update] and [ack], for ESP, or [authentication], for the authentication option"
+_STATIC_KEYS = (
+    "one nonce used twice under one key would give it away, and numbers can repeat under keys from a file",
+    'encryption = "aes-cbc"',
+)
 _FIELDS = ("spi", "integrity", "integrity_key", "encryption", "encryption_key")
+_AUTHENTICATION_FIELDS = ("spi", "key", "identifier")
 _MAX_SIZE = 65536
 _HINT = f"each section holds {', '.join(_FIELDS)}"
 _ChoiceT = TypeVar("_ChoiceT", bound=Enum)
+
+
+class Method(Enum):
+    """How Binding Updates and Binding Acknowledgements are authenticated."""
+
+    ESP = "esp"
+    AUTHENTICATION = "authentication"
 
 
 class KeyFileError(Exception):
@@ -45,36 +65,62 @@ class KeyFileError(Exception):
         self.fix = fix
 
 
-def load_keys(path: Path | str) -> KeyPair:
+def load_keys(path: Path | str) -> Keys:
     """Read a key file. KeyFileError when it is missing, readable by others, or not what it should be."""
     path = Path(path)
     document = _parse(path, _read_private(path))
-    unknown = sorted(set(document) - {UPDATE_SECTION, ACK_SECTION})
+    unknown = sorted(set(document) - {UPDATE_SECTION, ACK_SECTION, AUTHENTICATION_SECTION})
     if unknown:
-        raise KeyFileError(path, f"unknown section [{unknown[0]}]", "keep only [update] and [ack]")
+        raise KeyFileError(path, f"unknown section [{unknown[0]}]", f"keep {_EITHER}")
+    for_esp = UPDATE_SECTION in document or ACK_SECTION in document
+    if for_esp and AUTHENTICATION_SECTION in document:
+        raise KeyFileError(path, "holds keys for two methods, but one is in force", f"keep {_EITHER}")
+    if not for_esp and AUTHENTICATION_SECTION not in document:
+        raise KeyFileError(path, "holds no keys", f"it needs {_EITHER}; see mnctl keygen --help")
+    if not for_esp:
+        return _authentication(path, document)
     pair = KeyPair(_association(path, document, UPDATE_SECTION), _association(path, document, ACK_SECTION))
     if pair.update.integrity_key == pair.ack.integrity_key:
         raise KeyFileError(path, "[update] and [ack] share a key", "give each direction its own")
     return pair
 
 
-def generate_keys(random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> str:
-    """The text of a new key file: AES-256-CBC with HMAC-SHA-256-128 in both directions."""
+def generate_keys(
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes, method: Method = Method.ESP
+) -> str:
+    """The text of a new key file; for ESP AES-256-CBC with HMAC-SHA-256-128 in both directions."""
+    match method:
+        case Method.ESP:
+            return _generate_pair(random_bytes)
+        case Method.AUTHENTICATION:
+            return (
+                f"[{AUTHENTICATION_SECTION}]  # the authentication option, in both directions\n"
+                f"spi = {_generate_spi(random_bytes):#010x}\n"
+                f'key = "{random_bytes(KEY_SIZE).hex()}"\n'
+            )
+        case _:
+            assert_never(method)
+
+
+def _generate_pair(random_bytes: Callable[[int], bytes]) -> str:
     parts = []
     for section, purpose in (
         (UPDATE_SECTION, "mobile node -> home agent"),
         (ACK_SECTION, "home agent -> mobile node"),
     ):
-        spi = int.from_bytes(random_bytes(4), "big") % (0xFFFFFFFF - FIRST_FREE_SPI) + FIRST_FREE_SPI
         parts.append(
             f"[{section}]  # {purpose}\n"
-            f"spi = {spi:#010x}\n"
+            f"spi = {_generate_spi(random_bytes):#010x}\n"
             f'integrity = "{Integrity.HMAC_SHA256_128.value}"\n'
             f'integrity_key = "{random_bytes(32).hex()}"\n'
             f'encryption = "{Encryption.AES_CBC.value}"\n'
             f'encryption_key = "{random_bytes(32).hex()}"\n'
         )
     return "\n".join(parts)
+
+
+def _generate_spi(random_bytes: Callable[[int], bytes]) -> int:
+    return int.from_bytes(random_bytes(4), "big") % (0xFFFFFFFF - FIRST_FREE_SPI) + FIRST_FREE_SPI
 
 
 def write_keys(path: Path | str, text: str | None = None) -> None:
@@ -96,8 +142,7 @@ def _read_private(path: Path) -> str:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        create = f"python3 -c \"from tunnel.keys import write_keys; write_keys('{path}')\""
-        raise KeyFileError(path, "no such file", f"create it: {create}") from None
+        raise KeyFileError(path, "no such file", f"create it: mnctl keygen {path}") from None
     except OSError as error:
         raise KeyFileError(path, f"cannot be read: {error.strerror}", "check owner and mode") from None
     try:
@@ -127,16 +172,45 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
         raise KeyFileError(path, f"is not TOML: {error}", _HINT) from None
 
 
-def _association(path: Path, document: dict[str, Any], section: str) -> SecurityAssociation:
+def _authentication(path: Path, document: dict[str, Any]) -> AuthenticationAssociation:
+    section = AUTHENTICATION_SECTION
+    table = _table(path, document, section, _AUTHENTICATION_FIELDS)
+    identifier = table.get("identifier", "")
+    if not isinstance(identifier, str):
+        hint = 'for example identifier = "laptop@example.net", or leave it out'
+        raise KeyFileError(path, f"[{section}] identifier must be text", hint)
+    try:
+        return AuthenticationAssociation(
+            _spi(path, table, section), _octets(path, table, section, "key"), identifier
+        )
+    except ValueError as error:
+        hint = f"[{section}] holds {', '.join(_AUTHENTICATION_FIELDS)}"
+        raise KeyFileError(path, f"[{section}] {error}", hint) from None
+
+
+def _table(path: Path, document: dict[str, Any], section: str, fields: tuple[str, ...]) -> dict[str, Any]:
     table = document.get(section)
     if not isinstance(table, dict):
-        raise KeyFileError(path, f"section [{section}] is missing", "both [update] and [ack] are needed")
-    unknown = sorted(set(table) - set(_FIELDS))
+        raise KeyFileError(path, f"section [{section}] is missing", f"it needs {_EITHER}")
+    unknown = sorted(set(table) - set(fields))
     if unknown:
-        raise KeyFileError(path, f"unknown key {unknown[0]!r} in [{section}]", f"known: {', '.join(_FIELDS)}")
+        raise KeyFileError(path, f"unknown key {unknown[0]!r} in [{section}]", f"known: {', '.join(fields)}")
+    return table
+
+
+def _spi(path: Path, table: dict[str, Any], section: str) -> int:
     spi = table.get("spi")
     if not isinstance(spi, int) or isinstance(spi, bool):
         raise KeyFileError(path, f"[{section}] spi must be a number", "for example spi = 0x1001")
+    return spi
+
+
+def _association(path: Path, document: dict[str, Any], section: str) -> SecurityAssociation:
+    table = _table(path, document, section, _FIELDS)
+    spi = _spi(path, table, section)
+    if "gcm" in str(table.get("encryption")).lower():
+        why, fix = _STATIC_KEYS
+        raise KeyFileError(path, f"[{section}] encryption: AES-GCM is refused here: {why}", fix)
     try:
         return SecurityAssociation(
             spi,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tunnel.keys import KeyFileError, generate_keys, load_keys, write_keys
+from tunnel.keys import AuthenticationAssociation, KeyFileError, Method, generate_keys, load_keys, write_keys
 from tunnel.replay import ReplayWindow
-from tunnel.security import Encryption, Integrity, Opener, Sealer
+from tunnel.security import Encryption, Integrity, KeyPair, Opener, Sealer
 
 KEY = "0123456789abcdef" * 4
 GOOD = f"""
@@ -27,6 +27,12 @@ integrity_key = "{KEY[:40]}"
 encryption = "null"
 """
 
+OPTION = f"""
+[authentication]
+spi = 0x1003
+key = "{"5a" * 16}"
+"""
+
 
 def written(path: Path, text: str, mode: int = 0o600) -> Path:
     path.write_text(text)
@@ -36,6 +42,7 @@ def written(path: Path, text: str, mode: int = 0o600) -> Path:
 
 def test_a_key_file_gives_one_association_a_direction(tmp_path: Path) -> None:
     pair = load_keys(written(tmp_path / "keys.toml", GOOD))
+    assert isinstance(pair, KeyPair)
     assert (pair.update.spi, pair.update.integrity, pair.update.encryption) == (
         0x1001,
         Integrity.HMAC_SHA256_128,
@@ -49,11 +56,20 @@ def test_a_key_file_gives_one_association_a_direction(tmp_path: Path) -> None:
     assert pair.update.integrity_key == bytes.fromhex(KEY)
 
 
+def test_a_key_file_may_hold_one_association_for_the_authentication_option_instead(tmp_path: Path) -> None:
+    association = load_keys(written(tmp_path / "keys.toml", OPTION + 'identifier = "laptop@example.net"'))
+    assert association == AuthenticationAssociation(0x1003, b"\x5a" * 16, "laptop@example.net")
+    assert "5a" not in repr(association)
+    assert "Z" not in repr(association)
+
+
 def test_generated_keys_are_new_private_and_usable(tmp_path: Path) -> None:
     write_keys(tmp_path / "a.toml")
     write_keys(tmp_path / "b.toml")
     assert (tmp_path / "a.toml").stat().st_mode & 0o777 == 0o600
     a, b = load_keys(tmp_path / "a.toml"), load_keys(tmp_path / "b.toml")
+    assert isinstance(a, KeyPair)
+    assert isinstance(b, KeyPair)
     keys = [s.integrity_key for s in (a.update, a.ack, b.update, b.ack)]
     assert len(set(keys)) == 4
     sealed = Sealer(a.update).seal(135, b"hello")
@@ -63,6 +79,15 @@ def test_generated_keys_are_new_private_and_usable(tmp_path: Path) -> None:
 def test_generated_keys_follow_the_given_randomness() -> None:
     assert generate_keys(lambda size: b"\x11" * size) == generate_keys(lambda size: b"\x11" * size)
     assert 'integrity_key = "' + "11" * 32 in generate_keys(lambda size: b"\x11" * size)
+
+
+def test_generated_keys_for_the_authentication_option_are_usable(tmp_path: Path) -> None:
+    write_keys(tmp_path / "a.toml", generate_keys(method=Method.AUTHENTICATION))
+    write_keys(tmp_path / "b.toml", generate_keys(method=Method.AUTHENTICATION))
+    a, b = load_keys(tmp_path / "a.toml"), load_keys(tmp_path / "b.toml")
+    assert isinstance(a, AuthenticationAssociation)
+    assert isinstance(b, AuthenticationAssociation)
+    assert (a.spi, a.key) != (b.spi, b.key)
 
 
 def test_an_existing_file_is_never_replaced(tmp_path: Path) -> None:
@@ -84,7 +109,17 @@ def test_a_file_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: i
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", r"\[update\] is missing"),
+        ("", "holds no keys"),
+        (OPTION + GOOD, "keys for two methods"),
+        (OPTION + GOOD.partition("[ack]")[2].join(("[ack]", "")), "keys for two methods"),
+        (OPTION.replace("0x1003", "255"), r"\[authentication\] spi must be between 0x100"),
+        (OPTION.replace("0x1003", '"3"'), r"\[authentication\] spi must be a number"),
+        (OPTION.replace("5a", "", 1), r"\[authentication\] key must be 16 octets long, not 15"),
+        (OPTION.replace("5a", "zz", 1), r"\[authentication\] key is not hexadecimal"),
+        (OPTION.replace("key =", "kye ="), r"unknown key 'kye' in \[authentication\]"),
+        (OPTION + "identifier = 3", r"\[authentication\] identifier must be text"),
+        (OPTION + 'identifier = "a\\nb"', "identifier must be at most 253 printable"),
+        (GOOD.replace("aes-cbc", "aes-gcm"), "AES-GCM is refused here: one nonce used twice"),
         (GOOD.partition("[ack]")[0], r"\[ack\] is missing"),
         ("update = 3", r"\[update\] is missing"),
         (GOOD + "\n[peer]\n", r"unknown section \[peer\]"),

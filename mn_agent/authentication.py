@@ -1,0 +1,195 @@
+"""The authentication option at the mobile node: sign with the time, believe what answers one of ours.
+
+Pure (the fraction of a timestamp is filled up from the given randomness). RFC 4285 sections 5 and 6;
+protocol.md sections 2.4 and 4.5.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from random import Random
+
+from mn_agent.binding_update_list import Target
+from tunnel.authentication import (
+    CLOSE_ENOUGH,
+    AuthenticationAssociation,
+    claimed_care_of,
+    evidence_in,
+    sign,
+    timestamp_in,
+)
+from tunnel.envelope import ControlPacket, OpenedControl, open_control
+from tunnel.path import Drop
+from wire import ntp
+from wire.mobility import BindingAck, BindingStatus, BindingUpdate, Message, UpdateFlag
+from wire.profile import Profile
+
+UNPROTECTED = Drop("control-unprotected")
+NOT_FROM_HOME_AGENT = Drop("control-not-from-home-agent")
+NOT_FOR_US = Drop("control-not-for-us")
+WRONG_AUTHENTICATOR = Drop("authentication-failed")
+NOT_AN_ANSWER = Drop("authentication-not-an-answer")
+WRONG_TIME = Drop("authentication-wrong-time")
+
+KEPT = 8
+"""Updates whose answers are recognised; as many as the registration keeps outstanding."""
+MAX_CORRECTIONS = 3
+"""Times in a row that the home agent may correct the clock before it is believed to mean something else."""
+
+_WINDOW = int(CLOSE_ENOUGH * ntp.SECOND)
+_FRACTION = ntp.SECOND - 1
+_DUST = 12
+"""Lowest bits of a timestamp, which no clock here resolves; random ones make it hard to guess."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockCorrected:
+    """The home agent did not look at an update for its time, and has told us its own: say it again."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    sequence: int
+    timestamp: int
+    care_of: IPv6Address
+    forced_udp: bool
+
+
+class AuthenticationOption:
+    """The association with the home agent, tied to `home_address`.
+
+    `wall_offset` is the wall clock less CLOCK_BOOTTIME when the agent started, in seconds; a wall clock that
+    is set later changes nothing. Timestamps grow as long as the agent runs. After a restart they go on with
+    the wall clock, and if that was set back, the home agent says so and is believed.
+    """
+
+    next_sequence = None
+    window = None
+
+    def __init__(
+        self,
+        association: AuthenticationAssociation,
+        profile: Profile,
+        home_address: IPv6Address,
+        wall_offset: float,
+        rng: Random,
+    ) -> None:
+        self.problem: str | None = None
+        self._association = association
+        self._profile = profile
+        self._home_address = home_address
+        self._wall_offset = wall_offset
+        self._rng = rng
+        self._sent: deque[_Sent] = deque(maxlen=KEPT)
+        self._last: int | None = None
+        self._heard: int | None = None
+        self._corrections = 0
+
+    def seal(self, packet: ControlPacket, now: float) -> bytes | Drop:
+        """The whole IPv6 packet, with a timestamp that no other one has."""
+        update = packet.message
+        assert isinstance(update, BindingUpdate)
+        timestamp, care_of = self._next_timestamp(now), claimed_care_of(packet)
+        self._sent.append(_Sent(update.sequence, timestamp, care_of, UpdateFlag.FORCE_UDP in update.flags))
+        return sign(packet, self._association, care_of, timestamp, self._profile)
+
+    def size(self, packet: ControlPacket) -> int:
+        """Octets of the sealed packet."""
+        return len(sign(packet, self._association, claimed_care_of(packet), 0, self._profile))
+
+    def open(self, octets: bytes, target: Target | None, now: float) -> Message | ClockCorrected | Drop:
+        """A message that the home agent of `target` wrote for our home address, and not before now."""
+        opened = open_control(octets, {}, self._profile)
+        if isinstance(opened, Drop):
+            return opened
+        if target is None or opened.packet.source != target.home_agent.ipv6:
+            return NOT_FROM_HOME_AGENT
+        if opened.packet.final_destination != self._home_address:
+            return NOT_FOR_US
+        message = opened.packet.message
+        if isinstance(message, BindingAck):
+            return self._answer(opened, message)
+        return self._unasked(opened, now)
+
+    # ---- the answer to an update -----------------------------------------------------------
+    def _answer(self, opened: OpenedControl, ack: BindingAck) -> Message | ClockCorrected | Drop:
+        """First which update it answers, as its timestamp tells, then the authenticator for that one."""
+        told = timestamp_in(ack)
+        sent = self._answered(ack, told)
+        if sent is None:
+            return NOT_AN_ANSWER
+        if not self._proves(opened, sent.care_of):
+            return self._unproven(opened, ack)
+        self.problem = None
+        if ack.status != BindingStatus.ID_MISMATCH:
+            self._corrections = 0
+            return ack
+        assert told is not None
+        return self._mismatch(ack, sent, ntp.distance(told, sent.timestamp))
+
+    def _answered(self, ack: BindingAck, told: int | None) -> _Sent | None:
+        """An answer repeats the whole timestamp; one that corrects our clock, its fraction.
+
+        MESSAGE_ID_REQUIRED comes without one from whoever cannot read ours.
+        """
+        if told is None:
+            missed = ack.status == BindingStatus.MESSAGE_ID_REQUIRED
+            return next((s for s in self._sent if missed and s.sequence == ack.sequence), None)
+        if ack.status != BindingStatus.ID_MISMATCH:
+            return next((s for s in self._sent if s.timestamp == told), None)
+        fraction = told & _FRACTION
+        matching = (s for s in self._sent if s.timestamp & _FRACTION == fraction)
+        return next((s for s in matching if s.sequence == ack.sequence), None)
+
+    def _proves(self, opened: OpenedControl, care_of: IPv6Address) -> bool:
+        evidence = evidence_in(opened, self._profile)
+        return (
+            evidence is not None
+            and evidence.spi == self._association.spi
+            and evidence.proves(self._association, care_of, self._home_address)
+        )
+
+    def _unproven(self, opened: OpenedControl, ack: BindingAck) -> Drop:
+        """Not believed, but worth a hint: with different keys at both ends this is all that arrives."""
+        if ack.status == BindingStatus.AUTHENTICATION_FAILED:
+            self.problem = "an answer that cannot be verified says that our updates cannot be verified"
+        return UNPROTECTED if evidence_in(opened, self._profile) is None else WRONG_AUTHENTICATOR
+
+    def _mismatch(self, ack: BindingAck, sent: _Sent, distance: int) -> Message | ClockCorrected:
+        """Status 144: a wrong clock, unless the home agent's is the same and UDP was to be forced."""
+        if (distance == 0 and sent.forced_udp) or self._corrections == MAX_CORRECTIONS:
+            return ack
+        self._corrections += 1
+        seconds = distance // ntp.SECOND
+        self._wall_offset += seconds
+        self._last = None
+        return ClockCorrected(seconds)
+
+    # ---- a message that answers nothing ----------------------------------------------------
+    def _unasked(self, opened: OpenedControl, now: float) -> Message | Drop:
+        """RFC 4285 leaves these unprotected. Ours are signed for the care-of address that is bound."""
+        if not self._sent or not self._proves(opened, self._sent[-1].care_of):
+            return UNPROTECTED
+        message = opened.packet.message
+        told = timestamp_in(message)
+        if told is None or abs(ntp.distance(told, self._clock(now))) > _WINDOW:
+            return WRONG_TIME
+        if self._heard is not None and ntp.distance(told, self._heard) <= 0:
+            return WRONG_TIME
+        self._heard = told
+        return message
+
+    # ---- time ------------------------------------------------------------------------------
+    def _clock(self, now: float) -> int:
+        return ntp.timestamp(now + self._wall_offset)
+
+    def _next_timestamp(self, now: float) -> int:
+        timestamp = self._clock(now) >> _DUST << _DUST | self._rng.getrandbits(_DUST)
+        if self._last is not None and ntp.distance(timestamp, self._last) <= 0:
+            timestamp = ntp.later(self._last, 1)
+        self._last = timestamp
+        return timestamp
