@@ -56,7 +56,7 @@ COALESCE = 0.0008
 
 A little less than the millisecond to which epoll rounds up, lest it become two."""
 REST = 4.0
-"""After a snapshot the next one waits this many times as long as the reading took."""
+"""After a snapshot the next one waits this many times the processor time of the reading."""
 _RECEIVE_BUFFER = 1 << 20
 _READS_AT_ONCE = 64
 RETRY = 0.1
@@ -247,16 +247,16 @@ class Watcher:
 
     def _read(self, hinted_at: float) -> Snapshot | None:
         """None, and another try soon, if the kernel cannot be read."""
-        started = time.monotonic()
+        worked = time.thread_time()
         try:
             snapshot = self._reader.read()
         except OSError:
             self._hinted_at = hinted_at
-            self._quiet_until = started + RETRY
+            self._quiet_until = time.monotonic() + RETRY
             self._schedule()
             return None
-        finished = time.monotonic()
-        self._quiet_until = finished + REST * (finished - started)
+        # By processor time: where others keep the machine busy, a reading that had to wait is not dear.
+        self._quiet_until = time.monotonic() + REST * (time.thread_time() - worked)
         return snapshot
 
 
