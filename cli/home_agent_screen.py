@@ -84,7 +84,7 @@ def render_node(node: Result, paint: Paint) -> str:
             ("Binding", _binding(binding)),
             ("Prefixes", _list(binding, "prefixes")),
         ]
-    rows.append(("Updates", _updates(node)))
+    rows += [("Updates", _updates(node)), ("Protection", text_at(node, "protection"))]
     return paragraphs([head], [f"  {paint.faint(name.ljust(12))} {text}" for name, text in rows if text])
 
 

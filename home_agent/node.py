@@ -37,7 +37,7 @@ from home_agent.requests import Address, Probes, Request, open_books
 from home_agent.tally import Account, LastUpdate, Tally
 from home_agent.updates import Accepted, Ignored, ProbeFirst, Refused, Released, Verdict, judge
 from runtime.node import Deadline, earliest
-from tunnel.authentication import Keys
+from tunnel.authentication import Keys, protection
 from tunnel.envelope import ControlPacket
 from tunnel.forwarding import ForwardingTable
 from tunnel.path import Arrival, Drop
@@ -110,6 +110,8 @@ class HomeAgent:
         self.started_at = now
         self.configuration = configuration
         self.nodes = {node.home_address: node for node in configuration.mobile_node}
+        self.protections = {home: protection(secret) for home, secret in keys.items()}
+        """How the messages of each mobile node are protected, for people."""
         self.tally = Tally({home: Account() for home in self.nodes})
         self.books = open_books(configuration, BindingCache(link_mtu, tlv_encapsulation(profile)))
         known = {record.home_address: record for record in records if record.home_address in self.nodes}

@@ -117,6 +117,7 @@ def show(agent: HomeAgent, node: MobileNode, now: Moment) -> Json:
         "home": {"v6": str(node.home_address), "v4": lease["v4"] if lease is not None else None},
         "binding": None if binding is None else _binding(agent, binding, now),
         "lease": lease,
+        "protection": agent.protections.get(node.home_address),
         "last_update": None
         if last is None
         else {

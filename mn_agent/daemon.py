@@ -36,7 +36,7 @@ from runtime.mailbox import Mailbox
 from runtime.service import Notifier, Watchdog
 from runtime.settings import ConfigError
 from runtime.settings_file import read_settings
-from tunnel.authentication import AuthenticationAssociation, Keys
+from tunnel.authentication import protection
 from tunnel.endpoint import Endpoint, Role
 from tunnel.kernel import PROTOCOL, KernelError, Owner
 from tunnel.keys import KeyFileError, load_keys
@@ -77,7 +77,7 @@ class Daemon:
                 lambda: plane.counters(),
                 lambda: shell.kernel_problem,
                 lambda: driver.flight,
-                _protection(keys),
+                protection(keys),
                 version("mn-agent"),
             )
             server = ControlServer(
@@ -180,13 +180,6 @@ def main(path: str, check: bool, clean: bool) -> None:
         _fail(str(error), CONFIGURATION_INVALID)
     except (ControlError, KernelError, OSError) as error:
         _fail(str(error), 1)
-
-
-def _protection(keys: Keys) -> str:
-    if isinstance(keys, AuthenticationAssociation):
-        return "authentication-option hmac-sha1-96"
-    update = keys.update
-    return f"esp {update.encryption.value} {update.integrity.value}"
 
 
 def _fail(message: str, code: int) -> None:

@@ -276,6 +276,9 @@ def _health(node: MobileNode, clocks: Clocks) -> list[dict[str, object]]:
         )
     if node.discovery.problem is not None:
         items.append(_item("dns", "medium", node.discovery.problem, "mnctl events", clocks))
+    if node.key_problem is not None:
+        fix = "compare the key files of both ends"
+        items.append(_item("keys", "high", node.key_problem, fix, clocks))
     return items
 
 

@@ -82,6 +82,13 @@ Keys = KeyPair | AuthenticationAssociation
 """What a key file holds: the two ways to authenticate Binding Updates and Binding Acknowledgements."""
 
 
+def protection(keys: Keys) -> str:
+    """The method and its algorithms, as a status shows them."""
+    if isinstance(keys, AuthenticationAssociation):
+        return "authentication-option hmac-sha1-96"
+    return f"esp {keys.update.encryption.value} {keys.update.integrity.value}"
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """The authentication option of a received message, and what it speaks for."""

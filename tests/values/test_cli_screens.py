@@ -232,7 +232,8 @@ laptop  ● bound
   Prefixes     2001:db8:99:7700::/56
   IPv4         203.0.113.129 (dynamic, bound, expires in 397 s)
   Last update  23 s ago  from 198.51.100.7:10022  accepted (0)
-  Updates      1 accepted"""
+  Updates      1 accepted
+  Protection   esp aes-cbc hmac-sha256-128"""
     assert "○ not bound" in home_agent_screen.render_node({**node, "binding": None}, PLAIN)
 
 
