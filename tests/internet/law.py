@@ -87,11 +87,10 @@ class Broken:
 
 
 class Law:
-    """Watches every host. What is broken is kept in `breaches`, except the articles in `tolerated`."""
+    """Watches every host. What is broken is kept in `breaches`."""
 
-    def __init__(self, timeline: Timeline, tolerated: frozenset[str] = frozenset()) -> None:
+    def __init__(self, timeline: Timeline) -> None:
         self.breaches: list[Broken] = []
-        self.overlooked: Counter[str] = Counter()
         self.forged: set[int] = set()
         """Numbers of payload packets that no honest host has sent."""
         self.receivers: dict[int, str] = {}
@@ -99,7 +98,6 @@ class Law:
         self.refused: Counter[tuple[str, object]] = Counter()
         """(mobile node, status) -> how often a home agent has refused so."""
         self._timeline = timeline
-        self._tolerated = tolerated
         self._updates: dict[bytes, Update] = {}
         self._answers: set[bytes] = set()
         self._openers: dict[str, Opener] = {}
@@ -110,10 +108,7 @@ class Law:
         self.home_agent_addresses: set[Address] = set()
 
     def broken(self, article: str, text: str, error: Exception | None = None) -> None:
-        if article in self._tolerated:
-            self.overlooked[article] += 1
-        else:
-            self.breaches.append(Broken(article, text, self._timeline.now, error))
+        self.breaches.append(Broken(article, text, self._timeline.now, error))
 
     # ---- time ------------------------------------------------------------------------------
     def rang(self, name: str) -> None:

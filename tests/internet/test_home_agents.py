@@ -102,7 +102,7 @@ def test_a_home_agent_that_was_renumbered_is_followed_through_dns() -> None:
 
 @pytest.mark.requirement("R010")
 def test_a_home_agent_without_an_ipv4_address_is_asked_for_at_a_bounded_rate_on_an_ipv4_link() -> None:
-    world = World(agent=BY_NAME, tolerated=frozenset({"modest-questions"}))
+    world = World(agent=BY_NAME)
     world.dns.home_agents = (replace(AGENTS[0], ipv4=None),)
     world.plug("eth0", "hotel").run(60.0)
     assert len(world.dns.asked) <= 10

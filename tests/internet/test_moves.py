@@ -68,6 +68,19 @@ def test_a_link_that_breaks_while_another_one_is_there_costs_one_round_trip(
     assert world.passes() == []
 
 
+@pytest.mark.parametrize(("origin", "destination"), MOVES, ids=["-".join(move) for move in MOVES])
+def test_what_is_sent_into_the_break_of_a_hard_move_arrives_late_and_not_never(
+    origin: str, destination: str
+) -> None:
+    world = World().bind(origin)
+    stream = Stream(world, world.laptop, 0.005).start()
+    world.run(0.2).unplug("eth0").run(0.1).plug("eth0", destination).run(0.5)
+    stream.stop()
+    world.run(0.5)
+    assert world.is_in(world.networks[destination])
+    assert {which: stream.lost(which) for which in stream.sent} == dict.fromkeys(stream.sent, 0)
+
+
 def test_there_and_back_and_there_again_within_the_grace_of_the_old_paths() -> None:
     world = World().bind("office")
     stream = Stream(world, world.laptop, 0.005).start()

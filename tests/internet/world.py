@@ -40,12 +40,11 @@ class World:
         home_agents: int = 1,
         agent: str = cast.BY_ADDRESS,
         lifetime: int = 420,
-        tolerated: frozenset[str] = frozenset(),
     ) -> None:
         self.seed = seed
         self.rng = Random(seed)
         self.timeline = Timeline()
-        self.law = Law(self.timeline, tolerated)
+        self.law = Law(self.timeline)
         self.internet = Internet(self.timeline, self.rng)
         self.home_link = HomeLink(self.timeline)
         self.dns = Dns(self.timeline, cast.AGENTS[:home_agents])
