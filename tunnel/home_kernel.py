@@ -8,7 +8,7 @@ home goes on when the mobile node leaves.
 
     5190 marked                  main           the agent's own sockets
     5191 marked                  unreachable
-    5191 from home addresses     TABLE_LOCAL    the home link, whatever other links there are
+    5192 from home addresses     TABLE_LOCAL    the home link, whatever other links there are
     5193 from other addresses    main           (mode lan)
     5194 out of an uplink        main           (mode lan)
     5200 all                     TABLE_LOCAL    (not in mode home-only)
@@ -27,7 +27,7 @@ from tunnel.kernel import (
     FROM_HOME,
     TABLE_LOCAL,
     Address,
-    HomeOnLink,
+    AddressOnLink,
     KernelConfig,
     KernelRoute,
     LocalPrefix,
@@ -53,7 +53,7 @@ def returning_kernel(away: KernelConfig, home_address: Address, interface: str) 
     So the kernel answers the neighbour solicitations by which the home agent finds it there. Rules and guard
     are still those of a foreign link: until the home agent has answered, nothing is sent or taken in there.
     """
-    return replace(away, on_link=(HomeOnLink(home_address, interface),))
+    return replace(away, on_link=(AddressOnLink(home_address, interface),))
 
 
 def at_home_kernel(
@@ -88,7 +88,7 @@ def at_home_kernel(
         rules=tuple(rules),
         routes=tuple(routes),
         sysctls=(*quiet_device(device), *uplink_sysctls(links, mode)),
-        on_link=tuple(HomeOnLink(home, interface) for home in homes),
+        on_link=tuple(AddressOnLink(home, interface) for home in homes),
     )
 
 

@@ -50,7 +50,7 @@ class Journal:
 
     def apply(self, wanted: Iterable[Sysctl]) -> int:
         """Set what is wanted and restore what no longer is; how many values changed."""
-        wanted = tuple(wanted)
+        wanted = tuple(s for s in wanted if not s.unless or _read(_PROC / s.unless) is None)
         named = {sysctl.path for sysctl in wanted}
         first = {s.path: tuple(e for e in _expanded(s.beforehand) if e.path not in named) for s in wanted}
         keep = named.union(e.path for expanded in first.values() for e in expanded)

@@ -8,10 +8,12 @@ looked up later.
 
     5190 marked                  main           the agent's own sockets
     5191 marked                  unreachable    ... which never end up inside the tunnel
-    5191 from home addresses     TABLE_TUNNEL   a session bound to home stays at home
+    5191 to mobile networks      TABLE_INGRESS  (mobile router) see tunnel.mobile_network
+    5192 from home addresses     TABLE_TUNNEL   a session bound to home stays at home
+    5192 from mobile networks    TABLE_TUNNEL   (mobile router)
     5192 to home prefixes        TABLE_TUNNEL   also when the visited network claims them
     5193 from care-of addresses  main           (mode lan) see `outside_rules`
-    5194 out of an uplink        main           (mode lan)
+    5194 out of an uplink        main           (mode lan; out of an ingress interface: in every mode)
     5200 all                     TABLE_LOCAL    (mode lan) connected private prefixes
     5210 all                     TABLE_TUNNEL   (not in mode home-only)
 
@@ -26,6 +28,8 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import TypeVar, assert_never
 
+from tunnel.guard import Guard, guard_of
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 T = TypeVar("T")
@@ -37,12 +41,12 @@ PROTOCOL = 191
 TABLE_MAIN = 254
 TABLE_TUNNEL = 4191
 TABLE_LOCAL = 4192
+TABLE_INGRESS = 4193
 
-_MARKED, FROM_HOME, _TO_HOME, _FROM_CARE_OF, _OUT_OF_UPLINK, ALL_LOCAL, _ALL = (
-    5190, 5191, 5192, 5193, 5194, 5200, 5210,
-)  # fmt: skip
+_MARKED, _NEVER_INSIDE, TO_MOBILE_NETWORK, FROM_HOME, _TO_HOME = 5190, 5191, 5191, 5192, 5192
+_FROM_CARE_OF, OUT_OF_LINK, ALL_LOCAL, _ALL = 5193, 5194, 5200, 5210
 _TUNNEL_METRIC = 100
-_WORST_METRIC = 0xFFFFFFFF
+WORST_METRIC = 0xFFFFFFFF
 _IPV6_MINIMUM_MTU = 1280
 _FAMILIES = (4, 6)
 _PRIVATE = tuple(
@@ -83,7 +87,7 @@ class Owner(Enum):
         """Routing tables in which routes of protocol PROTOCOL are ours."""
         match self:
             case Owner.MOBILE_NODE:
-                return frozenset({TABLE_TUNNEL, TABLE_LOCAL})
+                return frozenset({TABLE_TUNNEL, TABLE_LOCAL, TABLE_INGRESS})
             case Owner.HOME_AGENT:
                 return frozenset({TABLE_MAIN})
             case _:
@@ -127,11 +131,20 @@ class KernelRoute:
 
 
 @dataclass(frozen=True, slots=True)
-class HomeOnLink:
-    """A home address on a physical interface: the mobile node is at home there, or about to be."""
+class AddressOnLink:
+    """An address of ours on a physical interface, with all of its bits unless `prefix_length` is another.
+
+    A home address there means that the mobile node is at home, or about to be. On an ingress interface of a
+    mobile router it is the router's own in an allocated prefix.
+    """
 
     address: Address
     interface: str
+    prefix_length: int = -1
+
+    @property
+    def length(self) -> int:
+        return int(self.address.max_prefixlen) if self.prefix_length < 0 else self.prefix_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,20 +156,13 @@ class ProxyNeighbour:
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
-    """An nft table of family inet, as text that `nft -f` reads."""
-
-    table: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Sysctl:
     """A value below /proc/sys, restored when it is no longer wanted. One that does not exist is left out.
 
     `when`: only these present values are replaced (empty: any). `spreads`: patterns of the values which
     the kernel rewrites together with this one, so that they can be restored too. `beforehand`: patterns
-    to set first, if and only if this value is about to change.
+    to set first, if and only if this value is about to change. `unless`: another value whose existence
+    makes this one unnecessary.
     """
 
     path: str
@@ -164,6 +170,7 @@ class Sysctl:
     when: tuple[str, ...] = ()
     spreads: tuple[str, ...] = ()
     beforehand: tuple[Sysctl, ...] = ()
+    unless: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +189,7 @@ class KernelConfig:
     proxies: tuple[ProxyNeighbour, ...] = ()
     guard: Guard | None = None
     sysctls: tuple[Sysctl, ...] = ()
-    on_link: tuple[HomeOnLink, ...] = ()
+    on_link: tuple[AddressOnLink, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +211,14 @@ def mobile_node_kernel(
     home_prefixes: Iterable[Network] = (),
     uplinks: Iterable[str] = (),
     leak_ok: bool = False,
+    ingress: Iterable[str] = (),
 ) -> KernelConfig:
     """The kernel of a mobile node away from home.
 
     `care_of`: the addresses of the uplinks that local sockets may be bound to. `uplinks`: the physical
-    interfaces in use. Both families are captured even if there is a home address of one only, since the
-    other would leave in the clear (RFC 7359); `leak_ok` permits that.
+    interfaces in use. `ingress`: those whose neighbours may talk to the home addresses. Both families are
+    captured even if there is a home address of one only, since the other would leave in the clear
+    (RFC 7359); `leak_ok` permits that.
     """
     homes = distinct(home_addresses)
     prefixes = distinct(home_prefixes)
@@ -235,7 +244,7 @@ def mobile_node_kernel(
         addresses=homes,
         rules=tuple(rules),
         routes=tuple(routes),
-        guard=_guard(Owner.MOBILE_NODE, device, homes),
+        guard=guard_of(Owner.MOBILE_NODE.value, homes, (device, *distinct(ingress))),
         sysctls=(*quiet_device(device), *uplink_sysctls(links, mode)),
     )
 
@@ -264,7 +273,7 @@ def home_agent_kernel(
         mtu=max(mtu, _IPV6_MINIMUM_MTU),
         routes=tuple(KernelRoute(destination, device, TABLE_MAIN) for destination in destinations),
         proxies=tuple(ProxyNeighbour(address, home_link) for address in defended),
-        guard=_guard(Owner.HOME_AGENT, device, ()),
+        guard=guard_of(Owner.HOME_AGENT.value, (), (device,)),
         sysctls=(*quiet_device(device), *_home_link_sysctls(home_link)),
     )
 
@@ -278,7 +287,7 @@ def own_rules() -> Iterable[Rule]:
     """A lookup that finds nothing goes on to the next rule: the second stops it before the tunnel."""
     for family in _FAMILIES:
         yield Rule(family, _MARKED, TABLE_MAIN, mark=MARK)
-        yield Rule(family, FROM_HOME, None, mark=MARK)
+        yield Rule(family, _NEVER_INSIDE, None, mark=MARK)
 
 
 def _home_rules(homes: tuple[Address, ...], prefixes: tuple[Network, ...]) -> Iterable[Rule]:
@@ -303,7 +312,7 @@ def outside_rules(care_of: tuple[Address, ...], uplinks: tuple[str, ...]) -> Ite
         yield Rule(address.version, _FROM_CARE_OF, TABLE_MAIN, source=ip_network(address))
     for uplink in uplinks:
         for family in _FAMILIES:
-            yield Rule(family, _OUT_OF_UPLINK, TABLE_MAIN, out_interface=uplink)
+            yield Rule(family, OUT_OF_LINK, TABLE_MAIN, out_interface=uplink)
 
 
 def _tunnel_routes(device: str, homes: tuple[Address, ...]) -> Iterable[KernelRoute]:
@@ -311,7 +320,7 @@ def _tunnel_routes(device: str, homes: tuple[Address, ...]) -> Iterable[KernelRo
         first = next((home for home in homes if home.version == family), None)
         if first is not None:
             yield KernelRoute(everything, device, TABLE_TUNNEL, source=first)
-        yield KernelRoute(everything, None, TABLE_TUNNEL, RouteType.UNREACHABLE, _WORST_METRIC)
+        yield KernelRoute(everything, None, TABLE_TUNNEL, RouteType.UNREACHABLE, WORST_METRIC)
 
 
 def local_routes(prefixes: Iterable[LocalPrefix], home: tuple[Network, ...]) -> Iterable[KernelRoute]:
@@ -328,27 +337,6 @@ def local_routes(prefixes: Iterable[LocalPrefix], home: tuple[Network, ...]) -> 
         yield KernelRoute(
             prefix.network, prefix.interface, TABLE_LOCAL, metric=len(seen), source=prefix.source
         )
-
-
-def _guard(owner: Owner, device: str, homes: tuple[Address, ...]) -> Guard:
-    """Packets which no application and no kernel code may answer.
-
-    For a home address, only the TUN device is a way in: an attacker on the visited link who guesses it
-    learns nothing (CVE-2019-14899). Home address options and type 2 routing headers in front of control
-    messages are unknown to most kernels, which would complain to the sender; packet sockets take them
-    before this hook. Nothing here changes with the care-of address, so a handover runs no nft.
-    """
-    inside = f'iifname != {{ "lo", "{device}" }}'
-    lines = [
-        *(f"{inside} {_FAMILY_KEYWORD[home.version]} daddr {home} counter drop" for home in homes),
-        "rt type 2 fib daddr type local counter drop",
-        "exthdr dst exists meta l4proto { 135, 50 } fib daddr type local counter drop",
-    ]
-    body = "\n".join(f"\t\t{line}" for line in lines)
-    head = "type filter hook prerouting priority raw; policy accept;"
-    return Guard(
-        owner.value, f"table inet {owner.value} {{\n\tchain prerouting {{\n\t\t{head}\n{body}\n\t}}\n}}\n"
-    )
 
 
 def quiet_device(device: str) -> Iterable[Sysctl]:
@@ -371,23 +359,29 @@ def uplink_sysctls(uplinks: tuple[str, ...], mode: RoutingMode) -> Iterable[Sysc
             yield Sysctl(f"net/ipv4/conf/{name}/rp_filter", "2", when=("1",))
 
 
-def _home_link_sysctls(home_link: str) -> Iterable[Sysctl]:
-    """Forwarding and proxying, at once (proxy_delay) instead of after up to 0.8 s.
+def ipv6_forwarding(unless: str = "") -> Sysctl:
+    """Forwarding between all interfaces; before Linux 6.17 IPv6 has no other kind.
 
-    Turning IPv6 forwarding on makes the kernel forget routers learnt from advertisements, unless
-    accept_ra is 2. On a host that already forwards, its owner has made that choice.
+    Turning it on makes the kernel forget routers learnt from advertisements, unless accept_ra is 2. On a
+    host that already forwards, its owner has made that choice.
     """
+    return Sysctl(
+        "net/ipv6/conf/all/forwarding",
+        "1",
+        spreads=("net/ipv6/conf/*/forwarding",),
+        beforehand=(Sysctl("net/ipv6/conf/*/accept_ra", "2", when=("1",)),),
+        unless=unless,
+    )
+
+
+def _home_link_sysctls(home_link: str) -> Iterable[Sysctl]:
+    """Forwarding and proxying, at once (proxy_delay) instead of after up to 0.8 s."""
     yield Sysctl(
         "net/ipv4/conf/all/forwarding",
         "1",
         spreads=("net/ipv4/conf/*/forwarding", "net/ipv4/conf/*/accept_redirects"),
     )
-    yield Sysctl(
-        "net/ipv6/conf/all/forwarding",
-        "1",
-        spreads=("net/ipv6/conf/*/forwarding",),
-        beforehand=(Sysctl("net/ipv6/conf/*/accept_ra", "2", when=("1",)),),
-    )
+    yield ipv6_forwarding()
     yield Sysctl(f"net/ipv6/conf/{home_link}/proxy_ndp", "1")
     yield Sysctl(f"net/ipv4/neigh/{home_link}/proxy_delay", "0")
     yield Sysctl(f"net/ipv6/neigh/{home_link}/proxy_delay", "0")
@@ -406,6 +400,3 @@ def within(inner: Network, outer: Network) -> bool:
 
 def distinct(items: Iterable[T]) -> tuple[T, ...]:
     return tuple(dict.fromkeys(items))
-
-
-_FAMILY_KEYWORD = {4: "ip", 6: "ip6"}

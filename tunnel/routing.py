@@ -17,10 +17,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tunnel import rtmessages
+from tunnel.guard import Guard
 from tunnel.journal import Journal
 from tunnel.kernel import (
-    Guard,
-    HomeOnLink,
+    AddressOnLink,
     KernelConfig,
     KernelError,
     KernelRoute,
@@ -110,7 +110,7 @@ class KernelState:
         """What to change, in an order in which traffic is never led past the tunnel."""
         rules, routes = self._netlink.rules(self._owner), self._netlink.routes(self._owner)
         proxies = self._netlink.proxies() if self._owner is Owner.HOME_AGENT else frozenset()
-        homes = self._netlink.homes_on_links() if self._owner is Owner.MOBILE_NODE else frozenset()
+        placed = self._netlink.addresses_on_links() if self._owner is Owner.MOBILE_NODE else frozenset()
         addresses = self._netlink.addresses(device.index) if device is not None else frozenset()
         wanted_addresses = frozenset((address, int(address.max_prefixlen)) for address in config.addresses)
         missing_routes = [route for route in config.routes if route not in routes]
@@ -124,7 +124,7 @@ class KernelState:
                 yield rtmessages.set_device(target)
             for address, prefix in sorted(wanted_addresses - addresses, key=str):
                 yield rtmessages.add_address(address, prefix, device.index)
-        yield from _each_home(rtmessages.add_home_on_link, (h for h in config.on_link if h not in homes))
+        yield from _each_on_link(rtmessages.add_on_link, (a for a in config.on_link if a not in placed))
         yield from _each(rtmessages.delete_route, in_the_way)
         yield from _each(rtmessages.add_route, missing_routes)
         yield from _each_proxy(rtmessages.add_proxy, (p for p in config.proxies if p not in proxies))
@@ -138,7 +138,7 @@ class KernelState:
         if device is not None:
             for address, prefix in sorted(addresses - wanted_addresses, key=str):
                 yield rtmessages.delete_address(address, prefix, device.index)
-        yield from _each_home(rtmessages.delete_home_on_link, homes.difference(config.on_link))
+        yield from _each_on_link(rtmessages.delete_on_link, placed.difference(config.on_link))
 
     def _apply_guard(self, guard: Guard | None) -> int:
         """Replace the nft table in one transaction, if its text is new."""
@@ -184,11 +184,13 @@ def _each(
             yield make(route, index)
 
 
-def _each_home(make: Callable[[HomeOnLink, int], Change], homes: Iterable[HomeOnLink]) -> Iterator[Change]:
-    for home in homes:
-        index = interface_index(home.interface)
+def _each_on_link(
+    make: Callable[[AddressOnLink, int], Change], placed: Iterable[AddressOnLink]
+) -> Iterator[Change]:
+    for address in placed:
+        index = interface_index(address.interface)
         if index is not None:
-            yield make(home, index)
+            yield make(address, index)
 
 
 def _each_proxy(

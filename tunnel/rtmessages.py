@@ -22,9 +22,10 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from tunnel.kernel import (
     PROTOCOL,
+    TABLE_INGRESS,
     TABLE_LOCAL,
     Address,
-    HomeOnLink,
+    AddressOnLink,
     KernelRoute,
     Network,
     ProxyNeighbour,
@@ -85,7 +86,7 @@ def delete_rule(rule: Rule) -> Change:
 def add_route(route: KernelRoute, index: int | None) -> Change:
     """A local route may be late: its link just went down or lost the address. It is not needed then."""
     message = _route_message(route, index, _NEW_ROUTE, _CREATE)
-    fine = _ALREADY | _LINK_CHANGED if route.table == TABLE_LOCAL else _ALREADY
+    fine = _ALREADY | _LINK_CHANGED if route.table in (TABLE_LOCAL, TABLE_INGRESS) else _ALREADY
     return Change(f"add {route_text(route)}", message, fine)
 
 
@@ -110,19 +111,18 @@ def add_address(address: Address, prefix_length: int, index: int) -> Change:
     return Change(f"add address {address}", message, _ALREADY)
 
 
-def add_home_on_link(home: HomeOnLink, index: int) -> Change:
-    """No duplicate address detection here either: the home agent defends the address until it lets go."""
-    flags = _NO_DAD if home.address.version == 6 else 0
-    length = home.address.max_prefixlen
+def add_on_link(placed: AddressOnLink, index: int) -> Change:
+    """No duplicate address detection here either: the home agent sees to it that nobody else has it."""
+    flags = _NO_DAD if placed.address.version == 6 else 0
     message = _address_message(
-        home.address, length, index, _NEW_ADDRESS, _CREATE | _EXCLUSIVE, flags, PROTOCOL
+        placed.address, placed.length, index, _NEW_ADDRESS, _CREATE | _EXCLUSIVE, flags, PROTOCOL
     )
-    return Change(f"add address {home.address} to {home.interface}", message, _ALREADY | _LINK_CHANGED)
+    return Change(f"add address {placed.address} to {placed.interface}", message, _ALREADY | _LINK_CHANGED)
 
 
-def delete_home_on_link(home: HomeOnLink, index: int) -> Change:
-    message = _address_message(home.address, home.address.max_prefixlen, index, _DELETE_ADDRESS, 0, 0)
-    return Change(f"delete address {home.address} from {home.interface}", message, _GONE)
+def delete_on_link(placed: AddressOnLink, index: int) -> Change:
+    message = _address_message(placed.address, placed.length, index, _DELETE_ADDRESS, 0, 0)
+    return Change(f"delete address {placed.address} from {placed.interface}", message, _GONE)
 
 
 def delete_address(address: Address, prefix_length: int, index: int) -> Change:
@@ -211,13 +211,14 @@ def device_address(data: bytes, index: int) -> tuple[Address, int] | None:
     return ip_address(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")), message["prefixlen"]
 
 
-def our_home_on_link(data: bytes, name: Callable[[int], str]) -> HomeOnLink | None:
+def our_address_on_link(data: bytes, name: Callable[[int], str]) -> AddressOnLink | None:
     """The address in a message, None if it does not carry our protocol number."""
     message = _decoded(ifaddrmsg, data)
     if message.get_attr("IFA_PROTO") != PROTOCOL:
         return None
     address = ip_address(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
-    return HomeOnLink(address, name(message["index"]))
+    length = message["prefixlen"]
+    return AddressOnLink(address, name(message["index"]), -1 if length == address.max_prefixlen else length)
 
 
 def device_state(data: bytes) -> Device:

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from tunnel import rtmessages
-from tunnel.kernel import Address, HomeOnLink, KernelError, KernelRoute, Owner, ProxyNeighbour, Rule
+from tunnel.kernel import Address, AddressOnLink, KernelError, KernelRoute, Owner, ProxyNeighbour, Rule
 from tunnel.rtmessages import DONE, ERROR, Change, Device
 
 T = TypeVar("T")
@@ -84,9 +84,9 @@ class Rtnetlink:
         read = partial(rtmessages.device_address, index=index)
         return frozenset(self._read(rtmessages.list_addresses(index), read))
 
-    def homes_on_links(self) -> frozenset[HomeOnLink]:
+    def addresses_on_links(self) -> frozenset[AddressOnLink]:
         """The addresses with our protocol number."""
-        read = partial(rtmessages.our_home_on_link, name=_name)
+        read = partial(rtmessages.our_address_on_link, name=_name)
         return frozenset(self._read(rtmessages.list_all_addresses(), read))
 
     def device(self, name: str) -> Device | None:

@@ -66,10 +66,10 @@ def test_rules_are_listed_in_the_order_of_their_priorities() -> None:
 
 
 def test_each_mode_has_its_rules() -> None:
-    assert priorities(config(RoutingMode.LAN)) == [5190, 5191, 5191, 5193, 5194, 5200, 5210]
-    assert priorities(config(RoutingMode.STRICT)) == [5190, 5191, 5191, 5210]
-    assert priorities(config(RoutingMode.HOME_ONLY)) == [5190, 5191, 5191]
-    assert priorities(config(RoutingMode.HOME_ONLY), 6) == [5190, 5191, 5191, 5192]
+    assert priorities(config(RoutingMode.LAN)) == [5190, 5191, 5192, 5193, 5194, 5200, 5210]
+    assert priorities(config(RoutingMode.STRICT)) == [5190, 5191, 5192, 5210]
+    assert priorities(config(RoutingMode.HOME_ONLY)) == [5190, 5191, 5192]
+    assert priorities(config(RoutingMode.HOME_ONLY), 6) == [5190, 5191, 5192, 5192]
 
 
 def test_both_families_end_in_an_unreachable_default_of_worst_metric() -> None:
