@@ -46,6 +46,8 @@ def wrap(packet: bytes, encapsulation: Encapsulation) -> bytes:
             # One octet cannot count most packets; then it says 0 and the UDP length counts (I12).
             length = len(packet) if len(packet) <= _DRAFT_MAX_LENGTH else 0
             return _TLV_DRAFT.pack(DRAFT_TLV_TYPES[protocol_of(packet)], length) + packet
+        case Encapsulation.ESP | Encapsulation.ESP_UDP:
+            raise ValueError("ESP needs keys: see tunnel.payload_esp")
         case _:
             assert_never(encapsulation)
 

@@ -1,6 +1,7 @@
 """TunnelPath: the one immutable value in which control plane and data plane meet.
 
-Pure. RFC 5555 section 4.1 (tunnelling formats), RFC 2473, RFC 2003.
+Pure. RFC 5555 section 4.1 (tunnelling formats), RFC 2473, RFC 2003; RFC 4303, RFC 4106 and RFC 3948 (payload
+protection).
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ IPV4_HEADER = 20
 IPV6_HEADER = 40
 UDP_HEADER = 8
 TLV_HEADER = 4
+PAYLOAD_ESP = 8 + 8 + 2 + 16
+"""ESP header, initialisation vector, trailer without padding, ICV of AES-GCM (RFC 4106)."""
+PAYLOAD_ESP_ALIGNMENT = 4
+"""Inner packet and trailer are padded to a multiple of this."""
 
 
 class Encapsulation(Enum):
@@ -26,10 +31,19 @@ class Encapsulation(Enum):
     """UDP, then the four-octet TLV header of draft-ietf-mext-nemo-v4traversal-00."""
     UDP_TLV = "udp-tlv"
     """UDP, then the four-octet TLV header of RFC 5845."""
+    ESP = "esp"
+    """Tunnel-mode ESP directly in the outer header (protocol 50): protected payload on IPv6 links."""
+    ESP_UDP = "esp-udp"
+    """Tunnel-mode ESP in UDP port 4500: protected payload on IPv4 links."""
 
     @property
     def in_udp(self) -> bool:
-        return self is not Encapsulation.IP_IN_IP
+        return self not in (Encapsulation.IP_IN_IP, Encapsulation.ESP)
+
+    @property
+    def protected(self) -> bool:
+        """Whether only the two ends can read and write what travels."""
+        return self in (Encapsulation.ESP, Encapsulation.ESP_UDP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +54,8 @@ class TunnelPath:
     zero is that of whatever underlay is open at `local`.
     `interface` is the physical link, or "" where routing decides (home agent).
     `link_mtu` is the MTU of the outer packet in octets.
+    `spi` names the pair of security associations by the SPI under which this end receives; the keys are in the
+    keyring of the endpoint. Zero without protection, and while there are no keys: then nothing passes.
     """
 
     local: IPv4Address | IPv6Address
@@ -49,10 +65,11 @@ class TunnelPath:
     remote_port: int = 0
     interface: str = ""
     link_mtu: int = 1500
+    spi: int = 0
 
     @property
     def overhead(self) -> int:
-        """Octets in front of the inner packet."""
+        """Octets around the inner packet, the padding of ESP left out."""
         outer = IPV4_HEADER if self.local.version == 4 else IPV6_HEADER
         match self.encapsulation:
             case Encapsulation.IP_IN_IP:
@@ -61,11 +78,23 @@ class TunnelPath:
                 return outer + UDP_HEADER
             case Encapsulation.UDP_TLV_DRAFT | Encapsulation.UDP_TLV:
                 return outer + UDP_HEADER + TLV_HEADER
+            case Encapsulation.ESP:
+                return outer + PAYLOAD_ESP
+            case Encapsulation.ESP_UDP:
+                return outer + UDP_HEADER + PAYLOAD_ESP
 
     @property
     def inner_mtu(self) -> int:
         """The largest inner packet that fits, in octets."""
-        return self.link_mtu - self.overhead
+        return self.room_in(self.link_mtu)
+
+    def room_in(self, outer: int) -> int:
+        """The largest inner packet that fits an outer one of `outer` octets."""
+        room = outer - self.overhead
+        if not self.encapsulation.protected:
+            return room
+        # With the two octets of the trailer a multiple of four; rounding up would not fit any more.
+        return room - (room + 2) % PAYLOAD_ESP_ALIGNMENT
 
 
 @dataclass(frozen=True, slots=True)
