@@ -67,6 +67,14 @@ class ConfigureKernel:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnounceHome:
+    """`addresses` are at home on `interface`: tell the neighbours of new ones. None of them: not at home."""
+
+    interface: str
+    addresses: tuple[IPv4Address | IPv6Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AskDns:
     """Find home agents; answer with HomeAgentsFound or HomeAgentsUnknown."""
 
@@ -107,6 +115,7 @@ Action = (
     | ConfigureEndpoint
     | SendAgain
     | ConfigureKernel
+    | AnnounceHome
     | AskDns
     | AskPathUse
     | Remember

@@ -32,6 +32,8 @@ class Target:
 
     attachment: Attachment
     home_agent: HomeAgent
+    at_home: bool = False
+    """The attachment is the home link, and the care-of address is the home address."""
 
     @property
     def care_of(self) -> IPv4Address | IPv6Address:

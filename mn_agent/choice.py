@@ -39,8 +39,9 @@ ANY = Wanted()
 class Choice:
     """Remembers what failed lately and what the user wants; chooses by that and by rank."""
 
-    def __init__(self) -> None:
+    def __init__(self, home_address: IPv6Address | None = None) -> None:
         self.wanted = ANY
+        self._home_address = home_address
         self._aside: dict[Key, float] = {}
 
     def best(
@@ -69,7 +70,7 @@ class Choice:
         wanted = [a for a in attachments if self.wanted.matches(a)]
         others = [a for a in attachments if not self.wanted.matches(a)]
         return [
-            Target(attachment, home_agent)
+            Target(attachment, home_agent, attachment.care_of == self._home_address)
             for home_agent in home_agents
             for attachment in (*wanted, *others)
             if home_agent.serves(attachment.care_of)

@@ -14,7 +14,7 @@ from mn_agent.binding_update_list import Target
 from mn_agent.choice import Wanted
 from mn_agent.events import Event, Refresh, Roam, Stop
 from mn_agent.node import MobileNode
-from mn_agent.registration_states import Registered
+from mn_agent.registration_states import AtHome, Registered
 from mn_agent.status import Clocks, plan, status
 from runtime.clock import boottime
 from runtime.control import ControlError, ErrorKind, Json
@@ -136,6 +136,8 @@ class Control:
     async def _refresh(self, params: Json) -> Mapping[str, object]:
         if self._node.target is None:
             raise ControlError(ErrorKind.REFUSED, f"nothing to refresh: {self._node.summary()[1]}")
+        if isinstance(self._node.registration.state, AtHome):
+            raise ControlError(ErrorKind.REFUSED, "nothing to refresh: at home there is no binding")
         answer = await self._outcome("ba", Refresh(), REFRESH_TIMEOUT)
         state = self._node.registration.state
         binding = state.binding if isinstance(state, Registered) else None

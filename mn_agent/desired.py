@@ -5,9 +5,18 @@ Pure. Draft section 4.4.1, RFC 6275 sections 11.3 and 11.5, RFC 7359 (no leak be
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 
+from mn_agent.actions import (
+    Action,
+    AnnounceHome,
+    ConfigureEndpoint,
+    ConfigureKernel,
+    InstallRoutes,
+    KeepUnderlays,
+)
 from mn_agent.binding_update_list import Binding, HomeAgent, Target
 from mn_agent.config import Configuration
 from mn_agent.messages import candidate_paths
@@ -15,6 +24,7 @@ from movement.policy import Attachment
 from movement.snapshot import Snapshot
 from tunnel.endpoint import EndpointConfig
 from tunnel.forwarding import Route
+from tunnel.home_kernel import at_home_kernel, returning_kernel
 from tunnel.kernel import KernelConfig, LocalPrefix, RoutingMode, mobile_node_kernel
 from tunnel.path import Encapsulation, TunnelPath
 
@@ -35,14 +45,41 @@ class Surroundings:
     target: Target | None
     binding: Binding | None
     old_paths: tuple[TunnelPath, ...]
+    at_home: bool = False
+    """The home agent has let go, and `target` is on the home link."""
+    allocated: IPv4Address | None = None
+    """The IPv4 home address of the last binding."""
+
+
+def desired(around: Surroundings) -> tuple[Action, ...]:
+    """Every desired state."""
+    return (
+        KeepUnderlays(underlays(around)),
+        ConfigureEndpoint(endpoint(around)),
+        InstallRoutes(routes(around)),
+        ConfigureKernel(kernel(around)),
+        AnnounceHome(*announced(around)),
+    )
+
+
+def in_order(changed: list[Action], others: list[Action], around: Surroundings) -> list[Action]:
+    """Desired states that have changed, around the other actions, which need what is set up before them.
+
+    The kernel comes last, since nothing waits for it; but on the home link sockets and neighbours can use
+    the home address only when it is there.
+    """
+    kernels = [action for action in changed if isinstance(action, ConfigureKernel)]
+    first = [action for action in changed if not isinstance(action, ConfigureKernel)]
+    at_home = around.target is not None and around.target.at_home
+    return [*kernels, *first, *others] if at_home else [*first, *others, *kernels]
 
 
 def home_addresses(around: Surroundings) -> tuple[IPv4Address | IPv6Address, ...]:
     """The home addresses of this host: the configured ones, and what the home agent allocated."""
     configured = around.configuration.home.ipv4
     ipv4 = configured if isinstance(configured, IPv4Address) else None
-    if configured == "dynamic" and around.binding is not None:
-        ipv4 = around.binding.ipv4_home_address
+    if configured == "dynamic":
+        ipv4 = around.allocated if around.binding is None else around.binding.ipv4_home_address
     return (around.configuration.home.ipv6,) if ipv4 is None else (around.configuration.home.ipv6, ipv4)
 
 
@@ -63,12 +100,16 @@ def routes(around: Surroundings) -> tuple[Route, ...]:
     Payload follows the binding. Before the first acknowledgement it follows the Binding Update at
     once: the home agent takes either encapsulation from the registered care-of address, and drops
     the payload if it did not accept. Both encapsulations are accepted from the moment the update
-    leaves, since payload can overtake the acknowledgement.
+    leaves, since payload can overtake the acknowledgement. At home there is no path, but that which
+    was left a moment ago may still deliver.
     """
     target, binding = around.target, around.binding
-    candidates = candidate_paths(target, around.configuration.profile) if target is not None else ()
+    abroad = target is not None and not target.at_home
+    candidates = candidate_paths(target, around.configuration.profile) if target and abroad else ()
     if binding is not None:
         path = binding.path
+    elif around.at_home and around.old_paths:
+        path = around.old_paths[0]
     elif candidates:
         path = candidates[0] if len(candidates) == 1 else _in_udp(candidates)
     else:
@@ -95,22 +136,71 @@ def home_prefix(configuration: Configuration) -> IPv6Network:
     return IPv6Network((configuration.home.ipv6, 64), strict=False)
 
 
+def announced(around: Surroundings) -> tuple[str, tuple[IPv4Address | IPv6Address, ...]]:
+    """The home link and the home addresses on it; nothing while away."""
+    if not around.at_home or around.target is None:
+        return "", ()
+    return around.target.attachment.interface, home_addresses(around)
+
+
 def kernel(around: Surroundings) -> KernelConfig:
     """Addresses, rules, routes and guard of this host."""
+    target, home = around.target, around.configuration.home.ipv6
+    if target is None or not target.at_home:
+        return _kernel_abroad(around)
+    if around.at_home:
+        return _kernel_at_home(around, target.attachment)
+    return returning_kernel(_kernel_abroad(around), home, target.attachment.interface)
+
+
+def _kernel_at_home(around: Surroundings, place: Attachment) -> KernelConfig:
+    configuration, homes = around.configuration, home_addresses(around)
+    link = around.snapshot.link(place.interface)
+    on_link = {address.network for address in link.addresses} if link is not None else set()
+    routers = (router.gateway for router in link.routers) if link is not None else ()
+    return at_home_kernel(
+        device=configuration.tunnel.device,
+        home_addresses=homes,
+        mtu=UNBOUND_MTU,
+        interface=place.interface,
+        routers=(gateway for gateway in routers if gateway is not None),
+        home_prefixes=(n for n in sorted(on_link, key=str) if any(home in n for home in homes)),
+        mode=RoutingMode(configuration.routing.mode),
+        care_of=_other_addresses(around),
+        local_prefixes=_local_prefixes(around),
+        uplinks=_uplinks(around),
+    )
+
+
+def _kernel_abroad(around: Surroundings) -> KernelConfig:
     configuration = around.configuration
     return mobile_node_kernel(
         device=configuration.tunnel.device,
         home_addresses=home_addresses(around),
         mtu=UNBOUND_MTU if around.binding is None else max(LEAST_MTU, around.binding.path.inner_mtu),
         mode=RoutingMode(configuration.routing.mode),
-        care_of=(attachment.care_of for attachment in around.attachments),
-        local_prefixes=(
-            LocalPrefix(connected.network, interface, connected.address)
-            for interface, connected in around.snapshot.connected()
-        ),
+        care_of=_other_addresses(around),
+        local_prefixes=_local_prefixes(around),
         home_prefixes=(home_prefix(configuration),),
-        uplinks=(attachment.interface for attachment in around.attachments),
+        uplinks=_uplinks(around),
     )
+
+
+def _other_addresses(around: Surroundings) -> Iterator[IPv4Address | IPv6Address]:
+    """Care-of addresses: on the home link the attachment's is the home address, which is none."""
+    home = around.configuration.home.ipv6
+    return (a.care_of for a in around.attachments if a.care_of != home)
+
+
+def _local_prefixes(around: Surroundings) -> Iterator[LocalPrefix]:
+    return (
+        LocalPrefix(connected.network, interface, connected.address)
+        for interface, connected in around.snapshot.connected()
+    )
+
+
+def _uplinks(around: Surroundings) -> Iterator[str]:
+    return (attachment.interface for attachment in around.attachments)
 
 
 def _in_udp(candidates: tuple[TunnelPath, ...]) -> TunnelPath:

@@ -10,15 +10,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mn_agent.binding_update_list import Target
+from mn_agent.binding_update_list import Binding, Target
+from mn_agent.registration_states import AtHome, Idle, Refusing, Registered, Registering, State
 
 KEPT = 100
 
 
 def label(target: Target, nat: bool | None = None) -> str:
-    """How a target is named to people: `wlan0/v4-nat`."""
+    """How a target is named to people: `wlan0/v4-nat`, `eth0/home`."""
+    if target.at_home:
+        return f"{target.attachment.interface}/home"
     family = f"v{target.care_of.version}"
     return f"{target.attachment.interface}/{family}{'-nat' if nat else ''}"
+
+
+def origin_of(state: State) -> str | None:
+    """Where a movement from this state starts; None before the first registration."""
+    match state:
+        case (
+            Registered(binding=binding)
+            | Registering(previous=Binding() as binding)
+            | Refusing(previous=Binding() as binding)
+            | Idle(binding=Binding() as binding)
+        ):
+            return label(binding.target, nat=binding.nat)
+        case AtHome(target=target) | Idle(left=Target() as target):
+            return label(target)
+        case _:
+            return None
 
 
 @dataclass(frozen=True, slots=True)

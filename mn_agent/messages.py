@@ -64,11 +64,14 @@ def compose_update(wish: Wish, target: Target, sequence: int, lifetime: int) -> 
     """The Binding Update for `target`; `lifetime` in seconds, 0 deregisters.
 
     On an IPv6 link it carries the Home Address option and an Alternate Care-of Address; on an
-    IPv4 link the IPv4 Care-of Address option takes their place (RFC 5555 section 3.1.2).
+    IPv4 link the IPv4 Care-of Address option takes their place (RFC 5555 section 3.1.2). On the
+    home link it comes from the home address and needs none of them (RFC 6275 section 11.5.5).
     """
     home_agent = target.home_agent.ipv6
     assert home_agent is not None
     flags = UpdateFlag.ACKNOWLEDGE | UpdateFlag.HOME
+    if target.at_home:
+        return ControlPacket(wish.home_address, home_agent, BindingUpdate(sequence, lifetime, flags))
     options: list[Option] = []
     if wish.ipv4 is not None:
         options.append(Ipv4HomeAddress(wish.ipv4))

@@ -15,11 +15,7 @@ from mn_agent.actions import (
     Action,
     AskDns,
     AskPathUse,
-    ConfigureEndpoint,
-    ConfigureKernel,
     Finished,
-    InstallRoutes,
-    KeepUnderlays,
     Remember,
     Report,
     SendAgain,
@@ -30,7 +26,7 @@ from mn_agent.authentication import ClockCorrected
 from mn_agent.binding_update_list import Binding, Target
 from mn_agent.choice import ANY, SET_ASIDE, Choice, Wanted
 from mn_agent.config import Configuration
-from mn_agent.desired import Surroundings, endpoint, kernel, routes, underlays
+from mn_agent.desired import Surroundings, desired, home_addresses, home_prefix, in_order
 from mn_agent.discovery import discovery_for
 from mn_agent.events import (
     ControlReceived,
@@ -44,13 +40,16 @@ from mn_agent.events import (
     Roam,
     Stop,
 )
-from mn_agent.handover import Journal, label
+from mn_agent.handover import Journal, label, origin_of
+from mn_agent.home_link import apart_from, with_home
 from mn_agent.memory import Memory
 from mn_agent.messages import Reaction, Wish, with_interruption
 from mn_agent.registration import HomeRegistration
 from mn_agent.registration_states import (
     AskLastSent,
+    AtHome,
     Bound,
+    CameHome,
     Deregistered,
     Deregistering,
     Effect,
@@ -104,7 +103,7 @@ class MobileNode:
         self.started_at = now
         self.drops: Counter[str] = Counter()
         self.journal = Journal()
-        self.choice = Choice()
+        self.choice = Choice(configuration.home.ipv6)
         self.attachments: tuple[Attachment, ...] = ()
         self.discovery = discovery_for(configuration, memory.home_agents)
         self.registration = HomeRegistration(
@@ -163,6 +162,8 @@ class MobileNode:
         match self.registration.state:
             case Registering(target=target) | Refusing(target=target) | Deregistering(target=target):
                 return target
+            case AtHome(target=target):
+                return target
             case Registered(binding=binding):
                 return binding.target
             case Idle():
@@ -180,6 +181,8 @@ class MobileNode:
             self.target,
             self.registration.binding,
             tuple(path for path, _ in self._grace),
+            isinstance(self.registration.state, AtHome),
+            self.registration.allocated,
         )
 
     @property
@@ -227,9 +230,16 @@ class MobileNode:
                 assert_never(event)
 
     def _network_changed(self, snapshot: Snapshot, now: float) -> list[Action]:
-        self._snapshot = snapshot
-        attachments = self._detector.handle(snapshot, now)
-        if attachments is None:
+        self._snapshot = apart_from(snapshot, home_addresses(self.surroundings()))
+        self._detector.handle(self._snapshot, now)
+        attachments = with_home(
+            self._snapshot,
+            self._detector.attachments,
+            self._detector.policy,
+            self.configuration.home.ipv6,
+            home_prefix(self.configuration),
+        )
+        if attachments == self.attachments:
             return []
         self.attachments = attachments
         self.choice.forget_absent(attachments)
@@ -274,6 +284,8 @@ class MobileNode:
                 return self._send_update(target, packet, now)
             case Bound(binding=binding, previous=previous):
                 return self._bound(binding, previous, now)
+            case CameHome(target=target, previous=previous):
+                return self._came_home(target, previous, now)
             case Unanswered(target=target, count=count):
                 return self._unanswered(target, count, now)
             case Refused(target=target, status=status, reaction=reaction):
@@ -313,6 +325,12 @@ class MobileNode:
         homes = tuple(ip_network(entry.home_address) for entry in binding.entries)
         return [SendAgain(homes, handover.lost_at - LATE_NOTICE), report]
 
+    def _came_home(self, target: Target, previous: Binding | None, now: float) -> list[Action]:
+        if previous is not None:
+            self._grace = ((previous.path, now + OLD_PATH_GRACE), *self._grace[:3])
+        done = self.journal.end("ok", label(target), None, now)
+        return [] if done is None else [Report("handover", done)]
+
     def _unanswered(self, target: Target, count: int, now: float) -> list[Action]:
         if count < PATIENCE:
             return []
@@ -344,7 +362,8 @@ class MobileNode:
             return []
         self._notice_lost_path()
         present = self.target
-        aim = self.choice.best(self.attachments, self.discovery.home_agents, present, now)
+        known = present or self.registration.last_target
+        aim = self.choice.best(self.attachments, self.discovery.home_agents, known, now)
         if aim is None:
             return self._without_aim(present, now)
         if present is not None and _same(aim, present):
@@ -354,9 +373,9 @@ class MobileNode:
 
     def _begin_handover(self, aim: Target, present: Target | None, now: float) -> None:
         """Open a record, unless this is the first registration of all."""
-        state, carrying = self.registration.state, self.registration.binding
-        left = state.binding if isinstance(state, Idle) else carrying
-        if left is None:
+        state = self.registration.state
+        origin = origin_of(state)
+        if origin is None:
             return
         lost_at = state.since if isinstance(state, Idle) else None
         if self.choice.wanted != ANY:
@@ -365,7 +384,7 @@ class MobileNode:
             reason = "link lost"
         else:
             reason = "better link"
-        self.journal.begin(aim, label(left.target, nat=left.nat), reason, lost_at, self._cause_at)
+        self.journal.begin(aim, origin, reason, lost_at, self._cause_at)
 
     def _without_aim(self, present: Target | None, now: float) -> list[Action]:
         if present is not None and self._is_present(present):
@@ -379,6 +398,9 @@ class MobileNode:
         return actions + self._actions(self.registration.detach(self._cause_at), now)
 
     def _notice_lost_path(self) -> None:
+        state = self.registration.state
+        if isinstance(state, AtHome) and not self._is_present(state.target):
+            self.registration.detach(self._cause_at)
         binding = self.registration.binding
         if binding is None or self._is_present(binding.target):
             return
@@ -407,20 +429,11 @@ class MobileNode:
             actions.append(Remember(reserved.as_json()))
         if (after := self.summary()) != before:
             actions.append(Report("state", {"state": after[0], "reason": after[1]}))
-        derived = self._desired()
+        around = self.surroundings()
+        derived = desired(around)
         changed = [action for action in derived if action not in self._derived]
         self._derived = derived
-        first = [action for action in changed if not isinstance(action, ConfigureKernel)]
-        return [*first, *actions, *(action for action in changed if isinstance(action, ConfigureKernel))]
-
-    def _desired(self) -> tuple[Action, ...]:
-        around = self.surroundings()
-        return (
-            KeepUnderlays(underlays(around)),
-            ConfigureEndpoint(endpoint(around)),
-            InstallRoutes(routes(around)),
-            ConfigureKernel(kernel(around)),
-        )
+        return in_order(changed, actions, around)
 
 
 def _same(aim: Target, present: Target) -> bool:

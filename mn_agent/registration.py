@@ -22,7 +22,9 @@ from mn_agent.messages import (
 )
 from mn_agent.registration_states import (
     AskLastSent,
+    AtHome,
     Bound,
+    CameHome,
     Deregistered,
     Deregistering,
     Effect,
@@ -94,14 +96,28 @@ class HomeRegistration:
                 return binding
             case Registering(previous=previous) | Refusing(previous=previous):
                 return previous
-            case Idle() | Deregistering():
+            case Idle() | AtHome() | Deregistering():
                 return None
             case _:
                 assert_never(self.state)
 
+    @property
+    def last_target(self) -> Target | None:
+        """Where a binding may still be while there is nothing to register through."""
+        match self.state:
+            case Idle(binding=Binding() as binding):
+                return binding.target
+            case _:
+                return None
+
+    @property
+    def allocated(self) -> IPv4Address | None:
+        """The IPv4 home address that the home agent gave last."""
+        return self._allocated
+
     # ---- events ----------------------------------------------------------------------------
     def register(self, target: Target, now: float) -> list[Effect]:
-        """Bind `target`: the first time, after a movement, or again."""
+        """Bind `target`: the first time, after a movement, or again. On the home link: end the binding."""
         previous = self.binding
         known = self.state.binding if isinstance(self.state, Idle) else previous
         timeout = ACK_TIMEOUT if known is not None and known.expires_at > now else self._first_timeout
@@ -117,14 +133,16 @@ class HomeRegistration:
                 return self.tick(now)
             case Registering(target=target) | Refusing(target=target):
                 return self.register(target, now)
-            case Idle() | Deregistering():
+            case Idle() | AtHome() | Deregistering():
                 return []
             case _:
                 assert_never(self.state)
 
     def detach(self, now: float) -> list[Effect]:
         """No care-of address is left. The home agent keeps the binding until it expires."""
-        if not isinstance(self.state, Idle):
+        if isinstance(self.state, AtHome):
+            self.state = Idle(None, now, self.state.target)
+        elif not isinstance(self.state, Idle):
             self.state = Idle(self.binding, now)
         return []
 
@@ -172,7 +190,7 @@ class HomeRegistration:
                     return self.tick(now)
                 self.state = Idle(None, now)
                 return [Deregistered(confirmed=True)]
-            case Idle() | Registered() | Refusing():
+            case Idle() | Registered() | AtHome() | Refusing():
                 return []
             case _:
                 assert_never(self.state)
@@ -186,7 +204,7 @@ class HomeRegistration:
             case Deregistering() as state:
                 self.state = replace(state, retry_at=now)
                 return self.tick(now)
-            case Idle() | Registered() | Refusing():
+            case Idle() | Registered() | AtHome() | Refusing():
                 return []
             case _:
                 assert_never(self.state)
@@ -201,7 +219,7 @@ class HomeRegistration:
     def deadline(self) -> Deadline | None:
         """The next timer."""
         match self.state:
-            case Idle():
+            case Idle() | AtHome():
                 return None
             case Registering(previous=previous, retry_at=retry_at):
                 retry = Deadline(retry_at, "binding update retry")
@@ -238,13 +256,13 @@ class HomeRegistration:
                 return self.register(target, now)
             case Deregistering() as state:
                 return self._send_deregistration(state, now)
-            case Idle():
-                raise AssertionError("Idle has no deadline")
+            case Idle() | AtHome():
+                raise AssertionError("no deadline in this state")
             case _:
                 assert_never(self.state)
 
     def _send_update(self, state: Registering, now: float) -> list[Effect]:
-        packet, update = self._compose(state.target, self._wish.lifetime)
+        packet, update = self._compose(state.target, 0 if state.target.at_home else self._wish.lifetime)
         self._sends.append(now)
         first_try = not state.outstanding
         timeout = state.timeout if first_try else min(2 * state.timeout, MAX_ACK_TIMEOUT)
@@ -296,6 +314,9 @@ class HomeRegistration:
     def _registration_answered(
         self, state: Registering, answered: Outstanding, ack: BindingAck, now: float
     ) -> list[Effect]:
+        if state.target.at_home and (ack.status < 128 or ack.status == BindingStatus.NOT_HOME_AGENT):
+            self.state = AtHome(state.target, now)  # refused because there is no binding: as good
+            return [CameHome(state.target, state.previous)]
         if ack.status >= 128:
             return self._refused(state, answered.update, ack, now)
         jitter = self._rng.uniform(-1.0, 1.0)

@@ -68,16 +68,28 @@ class Deregistered:
     confirmed: bool
 
 
-Effect = SendUpdate | Bound | Unanswered | Refused | Expired | AskLastSent | Deregistered
+@dataclass(frozen=True, slots=True)
+class CameHome:
+    """The home agent has let go: nothing is tunnelled any more. `previous` carried the data until now."""
+
+    target: Target
+    previous: Binding | None
+
+
+Effect = SendUpdate | Bound | CameHome | Unanswered | Refused | Expired | AskLastSent | Deregistered
 
 
 # ---- states: each one carries exactly the data it needs ----------------------------------------
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Nothing to register through, `since` then. `binding` is what the home agent may still believe."""
+    """Nothing to register through, `since` then. `binding` is what the home agent may still believe.
+
+    `left` is the home link, if the mobile node was at home until then.
+    """
 
     binding: Binding | None
     since: float
+    left: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +102,10 @@ class Outstanding:
 
 @dataclass(frozen=True, slots=True)
 class Registering:
-    """Waiting for an acknowledgement. `previous` carries the data meanwhile, while it lasts."""
+    """Waiting for an acknowledgement. `previous` carries the data meanwhile, while it lasts.
+
+    With a target on the home link it is the deregistration of who returns home that waits.
+    """
 
     target: Target
     previous: Binding | None
@@ -106,6 +121,14 @@ class Registered:
 
     binding: Binding
     keepalive_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AtHome:
+    """No binding, and the home agent has said so: the home addresses are on the home link."""
+
+    target: Target
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,4 +152,4 @@ class Deregistering:
     tries: int
 
 
-State = Idle | Registering | Registered | Refusing | Deregistering
+State = Idle | Registering | Registered | AtHome | Refusing | Deregistering

@@ -15,6 +15,7 @@ from typing import assert_never
 
 from mn_agent.actions import (
     Action,
+    AnnounceHome,
     AskDns,
     AskPathUse,
     ConfigureEndpoint,
@@ -27,6 +28,7 @@ from mn_agent.actions import (
     SendAgain,
     SendControl,
 )
+from mn_agent.announcer import Announcer
 from mn_agent.discovery import Query
 from mn_agent.events import Event, HomeAgentsFound, HomeAgentsUnknown, LinkUnusable, PathLastUsed
 from mn_agent.resolver import ResolutionError, Resolver
@@ -60,6 +62,7 @@ class Shell:
         self._report = report
         self._log = log
         self._resolver = Resolver(MARK)
+        self._announcer = Announcer(lambda text: log.warning("home-link", text))
         self._underlays: dict[Place, Underlay] = {}
         self._questions: set[asyncio.Task[None]] = set()
         self.finished = asyncio.Event()
@@ -78,6 +81,8 @@ class Shell:
                 self._plane.send_again(homes, since)
             case ConfigureKernel(config=config):
                 self._configure(config)
+            case AnnounceHome(interface=interface, addresses=addresses):
+                self._announcer.announce(interface, addresses)
             case SendControl():
                 self._send(action)
             case AskDns(query=query):
@@ -104,6 +109,7 @@ class Shell:
         """Close every socket and leave questions unanswered."""
         for question in self._questions:
             question.cancel()
+        self._announcer.close()
         self._keep(())
 
     def _keep(self, attachments: tuple[Attachment, ...]) -> None:

@@ -57,7 +57,7 @@ def status(
         "time": clocks.stamp(now),
         "state": state,
         "reason": reason,
-        "at_home": False,
+        "at_home": state == "home",
         "version": version,
         "uptime_s": round(now - node.started_at, 1),
         "home": _home(node),
@@ -75,12 +75,14 @@ def status(
 def plan(node: MobileNode, target: Target) -> dict[str, object]:
     """What `mnctl roam --dry-run` shows: the Binding Update for `target`, of exact size."""
     registration, configuration = node.registration, node.configuration
-    packet = registration.compose(target, configuration.binding.lifetime, registration.next_sequence)
+    lifetime = 0 if target.at_home else configuration.binding.lifetime
+    packet = registration.compose(target, lifetime, registration.next_sequence)
     update = packet.message
     assert isinstance(update, BindingUpdate)
     binding = registration.binding
     mtu_now = None if binding is None else binding.path.inner_mtu
-    likely = candidate_paths(target, configuration.profile)[-1]
+    path = None if target.at_home else candidate_paths(target, configuration.profile)[-1]
+    link_mtu = target.attachment.mtu
     return {
         "from": None if binding is None else _end(binding.path, binding.nat),
         "to": {
@@ -99,9 +101,9 @@ def plan(node: MobileNode, target: Target) -> dict[str, object]:
         "commands": [],
         "mtu": {
             "from": mtu_now,
-            "to": likely.inner_mtu,
-            "path_bytes": likely.link_mtu,
-            "overhead_bytes": likely.overhead,
+            "to": link_mtu if path is None else path.inner_mtu,
+            "path_bytes": link_mtu,
+            "overhead_bytes": 0 if path is None else path.overhead,
         },
     }
 
@@ -168,7 +170,7 @@ def _path(node: MobileNode, binding: Binding | None) -> dict[str, object] | None
     attachment = target.attachment
     return {
         "interface": attachment.interface,
-        "care_of": str(attachment.care_of),
+        "care_of": None if target.at_home else str(attachment.care_of),
         "observed": None,
         "encap": None,
         "nat": None,

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from mn_agent.discovery import Discovery
 from mn_agent.registration import HomeRegistration
-from mn_agent.registration_states import Deregistering, Idle, Refusing, Registered, Registering
+from mn_agent.registration_states import AtHome, Deregistering, Idle, Refusing, Registered, Registering
 from wire.mobility import status_text
 
 Summary = tuple[str, str | None]
@@ -30,6 +30,8 @@ def summarise(
             return "registering", f"waiting for {target.home_agent.name}"
         case Registering(target=target, unanswered=unanswered):
             return "registering", f"no answer from {target.home_agent.name} to {unanswered} updates"
+        case AtHome():
+            return "home", None
         case Idle() | Registered() | Deregistering():
             return _why_idle(discovery, attached)
         case _:

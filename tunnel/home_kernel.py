@@ -53,7 +53,7 @@ def returning_kernel(away: KernelConfig, home_address: Address, interface: str) 
     So the kernel answers the neighbour solicitations by which the home agent finds it there. Rules and guard
     are still those of a foreign link: until the home agent has answered, nothing is sent or taken in there.
     """
-    return replace(away, on_link=(AddressOnLink(home_address, interface),))
+    return replace(away, on_link=(*away.on_link, AddressOnLink(home_address, interface)))
 
 
 def at_home_kernel(

@@ -15,6 +15,7 @@ from typing import assert_never
 
 from mn_agent.actions import (
     Action,
+    AnnounceHome,
     AskDns,
     AskPathUse,
     ConfigureEndpoint,
@@ -75,6 +76,7 @@ class MobileHost:
         self.reports: deque[tuple[float, Report]] = deque(maxlen=200)
         self.received: Callable[[bytes, Datagram], None] = lambda packet, datagram: None
         self.kernel: KernelConfig | None = None
+        self.home_interface = ""
         self.finished = False
         self.updates = 0
         self.awake = True
@@ -242,6 +244,8 @@ class MobileHost:
                 self.plane.install(ForwardingTable(routes))
             case ConfigureKernel(config=config):
                 self.kernel = config
+            case AnnounceHome(interface=interface):
+                self.home_interface = interface
             case SendAgain(homes=homes, since=since):
                 self.plane.send_again(homes, since)
             case SendControl():
