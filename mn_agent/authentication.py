@@ -137,13 +137,14 @@ class AuthenticationOption:
         MESSAGE_ID_REQUIRED comes without one from whoever cannot read ours.
         """
         if told is None:
-            missed = ack.status == BindingStatus.MESSAGE_ID_REQUIRED
-            return next((s for s in self._sent if missed and s.sequence == ack.sequence), None)
-        if ack.status != BindingStatus.ID_MISMATCH:
-            return next((s for s in self._sent if s.timestamp == told), None)
-        fraction = told & _FRACTION
-        matching = (s for s in self._sent if s.timestamp & _FRACTION == fraction)
-        return next((s for s in matching if s.sequence == ack.sequence), None)
+            matching = [s for s in self._sent if ack.status == BindingStatus.MESSAGE_ID_REQUIRED]
+        elif ack.status == BindingStatus.ID_MISMATCH:
+            matching = [s for s in self._sent if s.timestamp & _FRACTION == told & _FRACTION]
+        else:
+            matching = [s for s in self._sent if s.timestamp == told]
+        if ack.status != BindingStatus.SEQUENCE_OUT_OF_WINDOW:  # which names another number
+            matching = [s for s in matching if s.sequence == ack.sequence]
+        return matching[0] if matching else None
 
     def _proves(self, opened: OpenedControl, care_of: IPv6Address) -> bool:
         evidence = evidence_in(opened, self._profile)
