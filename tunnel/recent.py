@@ -8,7 +8,7 @@ late instead of never.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 KEPT = 2048
@@ -31,21 +31,33 @@ class RecentPackets:
         self._packets: deque[tuple[float, bytes]] = deque(maxlen=KEPT)
         self.remember = self._packets.append
 
-    def take(self, homes: Iterable[IPv4Network | IPv6Network], since: float, now: float) -> Iterator[bytes]:
-        """The packets of `homes` since `since` (seconds of CLOCK_BOOTTIME), in order; they are kept on."""
+    def take(
+        self, homes: Iterable[IPv4Network | IPv6Network], since: float, now: float
+    ) -> tuple[bytes, ...]:
+        """The packets of `homes` since `since` (seconds of CLOCK_BOOTTIME), oldest first; they stay."""
         networks = tuple(homes)
+        hosts = {n.network_address.packed for n in networks if n.prefixlen == n.max_prefixlen}
+        prefixes = tuple(n for n in networks if n.prefixlen < n.max_prefixlen)
         begin = max(since, now - OLDEST)
-        for at, packet in tuple(self._packets):
-            if at >= begin and self._is_of(packet, networks):
-                yield packet
+        taken = []
+        for at, packet in reversed(tuple(self._packets)):
+            if at < begin:
+                break
+            home = self._home(packet)
+            if home in hosts or (home and prefixes and _within(home, prefixes)):
+                taken.append(packet)
+        return tuple(reversed(taken))
 
-    def _is_of(self, packet: bytes, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    def _home(self, packet: bytes) -> bytes:
+        """The octets of the home address; none if the packet has no whole header."""
         version = packet[0] >> 4 if packet else 0
         if version == 6 and len(packet) >= 40:
-            home = packet[8:24] if self._by_source else packet[24:40]
-        elif version == 4 and len(packet) >= 20:
-            home = packet[12:16] if self._by_source else packet[16:20]
-        else:
-            return False
-        address = ip_address(home)
-        return any(address.version == network.version and address in network for network in networks)
+            return packet[8:24] if self._by_source else packet[24:40]
+        if version == 4 and len(packet) >= 20:
+            return packet[12:16] if self._by_source else packet[16:20]
+        return b""
+
+
+def _within(home: bytes, prefixes: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    address = ip_address(home)
+    return any(address.version == prefix.version and address in prefix for prefix in prefixes)

@@ -42,6 +42,14 @@ def test_at_the_mobile_node_the_home_address_is_the_source() -> None:
     assert list(recent.take(HOMES, 0.0, 1.0)) == [packet4(HOME4, PEER4)]
 
 
+def test_a_mobile_network_prefix_is_found_as_well() -> None:
+    recent = RecentPackets(by_source=False)
+    behind = IPv6Address("2001:db8:77::5")
+    recent.remember((1.0, packet6(PEER6, behind)))
+    recent.remember((1.0, packet6(PEER6, HOME6)))
+    assert list(recent.take((ip_network("2001:db8:77::/48"),), 0.0, 1.0)) == [packet6(PEER6, behind)]
+
+
 def test_old_packets_are_of_no_use_and_the_memory_is_bounded() -> None:
     recent = RecentPackets(by_source=False)
     for i in range(2 * KEPT):
