@@ -23,15 +23,23 @@ _SHELLS = ("bash", "zsh", "fish")
 
 @click.command(short_help="Write fresh keys into a new file.")
 @click.argument("file", type=click.Path(path_type=Path))
-def keygen(file: Path) -> None:
+@click.option(
+    "--method",
+    type=click.Choice(["esp", "authentication"]),
+    default="esp",
+    show_default=True,
+    help="ESP, or the authentication option of RFC 4285.",
+)
+def keygen(file: Path, method: str) -> None:
     """Write fresh keys into FILE (mode 0600), which must not exist.
 
-    The mobile node and the home agent need the same file.
+    The mobile node and the home agent need the same file, and what is in it decides how Binding Updates are
+    authenticated: by ESP, or by an authentication option in the message itself.
     """
-    from tunnel.keys import KeyFileError, write_keys
+    from tunnel.keys import KeyFileError, Method, generate_keys, write_keys
 
     try:
-        write_keys(file)
+        write_keys(file, generate_keys(method=Method(method)))
     except KeyFileError as error:
         raise Failure(session().tool, Exit.ERROR, f"{error.path} {error.why}", error.fix) from None
     click.echo(f"wrote {clean(str(file))}, readable by its owner only")

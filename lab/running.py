@@ -17,7 +17,7 @@ from pathlib import Path
 from lab.namespaces import STATE, LabError, Namespace, create, run
 from lab.plan import SWITCH, Machine, Plan, far_end, plan
 from lab.topology import Service, Topology
-from tunnel.keys import generate_keys
+from tunnel.keys import Method, generate_keys
 
 LOGS = STATE / "log"
 _READY_WITHIN = 10.0
@@ -43,7 +43,7 @@ class RunningLab:
         _connect(layout, topology, machines)
         _side_by_side(lambda machine: _configure(machines[machine.name], machine), layout.machines)
         for keys in topology.keys:
-            text = generate_keys()
+            text = generate_keys(method=Method(keys.method))
             for host, path in keys.paths.items():
                 machines[host].write(path, text, 0o600)
         lab.cables = {(n, i): None for n, h in topology.host.items() for i in h.interfaces}

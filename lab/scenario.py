@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from lab.topology import Topology
+from lab.topology import KeyMethod, Topology
 from runtime.settings import ConfigError, decode_toml
 from runtime.toml_lines import KeyPath, key_lines
 
@@ -120,6 +120,8 @@ class Scenario(_Section, frozen=True):
     """Which interface begins in which network; the topology's own beginning if left out."""
     stream: tuple[Stream, ...] = tuple(Stream(kind=kind) for kind in StreamKind)
     expect: Expectation = Expectation()
+    keys: KeyMethod | None = None
+    """How Binding Updates are authenticated; as the topology says if left out."""
     files: dict[str, dict[str, str]] = {}
     """Files to replace on hosts: host -> path -> text."""
     watch_s: Seconds = 2.0
@@ -137,6 +139,8 @@ class Scenario(_Section, frozen=True):
         if errors:
             raise ConfigError(f"{name}:{line}: {message}" for line, message in sorted(errors))
         changed = topology.with_files(self.files)
+        if self.keys is not None:
+            changed = changed.with_keys_for(self.keys)
         if self.start is None:
             return changed
         role = topology.roles.mobile_node

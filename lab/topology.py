@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -60,6 +60,10 @@ class Service(_Section, frozen=True):
         return self.command.split()[0].rpartition("/")[2]
 
 
+KeyMethod = Literal["esp", "authentication"]
+"""What the keys are for: ESP, or the authentication option (as of `mnctl keygen --method`)."""
+
+
 class Host(_Section, frozen=True):
     """[host.NAME]: a machine; `network` and `addresses` are fixed, `interfaces` have loose cables."""
 
@@ -77,6 +81,7 @@ class Keys(_Section, frozen=True):
     """[[keys]]: one fresh key file, written with mode 0600 to these hosts (host -> path)."""
 
     paths: dict[str, str]
+    method: KeyMethod = "esp"
 
 
 class Roles(_Section, frozen=True):
@@ -114,6 +119,11 @@ class Topology(_Section, frozen=True):
     @property
     def access_networks(self) -> Mapping[str, Network]:
         return {name: network for name, network in self.network.items() if network.access}
+
+    def with_keys_for(self, method: KeyMethod) -> Topology:
+        """The same topology with every key file made for `method`."""
+        keys = tuple(msgspec.structs.replace(one, method=method) for one in self.keys)
+        return msgspec.structs.replace(self, keys=keys)
 
     def with_files(self, files: Mapping[str, Mapping[str, str]]) -> Topology:
         """The same topology with some files of some hosts replaced or added (host -> path -> text)."""

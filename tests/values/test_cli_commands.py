@@ -343,6 +343,13 @@ def test_keygen_writes_private_keys_once(tmp_path: Path) -> None:
     assert key not in run(mnctl, "keygen", str(tmp_path / "other.toml")).output
 
 
+def test_keygen_makes_keys_for_either_method(tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    assert run(mnctl, "keygen", "--method", "authentication", str(file)).exit_code == 0
+    assert file.read_text().startswith("[authentication]")
+    assert run(mnctl, "keygen", "--method", "none", str(tmp_path / "other.toml")).exit_code == 2
+
+
 def test_schema_prints_what_is_shipped() -> None:
     assert json.loads(run(mnctl, "schema", "status").output)["$id"] == "mnctl/status/1"
     assert json.loads(run(hactl, "schema", "bindings").output)["$id"] == "hactl/bindings/1"

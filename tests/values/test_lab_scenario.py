@@ -48,6 +48,15 @@ def test_a_scenario_by_a_name_that_is_not_there_says_what_is() -> None:
     assert "tour" in scenario_files()
 
 
+def test_a_scenario_may_choose_how_updates_are_authenticated() -> None:
+    text = 'title = "t"\nstep = [{ wait = 0 }]\n'
+    assert {key.method for key in parse_scenario(text, "s").checked(INTERNET, text, "s").keys} == {"esp"}
+    text += 'keys = "authentication"\n'
+    changed = parse_scenario(text, "s").checked(INTERNET, text, "s")
+    assert [key.method for key in changed.keys] == ["authentication"] * len(INTERNET.keys)
+    assert mistakes(text.replace("authentication", "tls"))
+
+
 def test_a_scenario_may_begin_elsewhere_and_replace_files() -> None:
     text = """
 title = "t"
