@@ -6,6 +6,15 @@ import struct
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from tests.fuzz.runner import Target
+from tunnel.authentication import (
+    AuthenticationAssociation,
+    claimed_care_of,
+    evidence_in,
+    names_its_sender,
+    sign,
+    timestamp_in,
+)
+from tunnel.envelope import ControlPacket, OpenedControl, open_control
 from wire.checksum import internet_checksum, pseudo_header6, word_sum
 from wire.esp import EspHeader, append_trailer, classify_port_4500, split_trailer
 from wire.extension import home_address_option, parse_extensions, routing_header
@@ -206,7 +215,35 @@ _EXTENSION_SEEDS = (
     b"\x3c" + b"\x87\xff" + b"\x01\0" * 1023,
 )
 
+ASSOCIATION = AuthenticationAssociation(256, bytes(range(16)), "mn@example.net")
+_SIGNED_SEEDS = tuple(
+    sign(ControlPacket(HOME, HOME_AGENT, message), ASSOCIATION, HOME_AGENT, 0xE4000000_00000000, profile)
+    for message in MESSAGES
+    if isinstance(message, BindingUpdate | BindingAck | BindingRefreshRequest | BindingError)
+    if not any(isinstance(option, BindingAuthorization) for option in message.options)
+    for profile in (RFC5555, DRAFT_00)
+)
+
+
+def _open_authenticated(data: bytes) -> object:
+    """What either end does with a message that came without ESP, as far as the key has a say."""
+    data = data[:40] + with_mobility_checksum(data[40:])
+    profile = (RFC5555, DRAFT_00)[sum(data[-1:]) % 2]
+    opened = open_control(data, {}, profile)
+    if not isinstance(opened, OpenedControl):
+        return opened
+    evidence = evidence_in(opened, profile)
+    if evidence is None:
+        return None
+    message = opened.packet.message
+    care_of = claimed_care_of(opened.packet) if isinstance(message, BindingUpdate) else HOME
+    names_its_sender(message, ASSOCIATION)
+    timestamp_in(message)
+    return evidence.proves(ASSOCIATION, care_of, opened.packet.home_side_source)
+
+
 TARGETS: tuple[Target, ...] = (
+    Target("authentication option", _SIGNED_SEEDS, _open_authenticated, ()),
     Target("mobility", _MOBILITY_SEEDS, _parse_mobility, (DecodeError,)),
     Target("mobility, summed", _MOBILITY_SEEDS, _parse_summed_mobility, (DecodeError,)),
     Target("extension headers", _EXTENSION_SEEDS, _parse_extensions, (DecodeError,)),
