@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 import home_agent.config
 import mn_agent.config
 from mn_agent.binding_update_list import HomeAgent
+from tunnel.authentication import AuthenticationAssociation, Keys
 from tunnel.security import Encryption, Integrity, KeyPair, SecurityAssociation
 
 LAPTOP6, TABLET6 = IPv6Address("2001:db8:99::77"), IPv6Address("2001:db8:99::78")
@@ -33,8 +34,8 @@ ipv4 = "{ipv4}"
 ipv6_prefix = "2001:db8:99::/64"
 ipv4_prefix = "203.0.113.0/24"
 ipv4_pool = "203.0.113.128/26"
-[binding]
-max_lifetime = {lifetime}
+[wire]
+profile = "{profile}"
 [[mobile_node]]
 name = "laptop"
 home_address = "2001:db8:99::77"
@@ -56,6 +57,10 @@ ipv4 = "{ipv4}"
 key_file = "keys.toml"
 [binding]
 lifetime = {lifetime}
+[wire]
+profile = "{profile}"
+[tunnel]
+{more}
 """
 
 BY_ADDRESS = 'ipv6 = "2001:db8:99::2"\nipv4 = "203.0.113.2"'
@@ -64,25 +69,34 @@ BY_SERVICE = 'service = "example.net"'
 
 
 @cache
-def home_agent_configuration(number: int, lifetime: int = 3600) -> home_agent.config.Configuration:
+def home_agent_configuration(number: int, profile: str = "rfc5555") -> home_agent.config.Configuration:
     agent = AGENTS[number]
-    text = _HOME_AGENT.format(ipv6=agent.ipv6, ipv4=agent.ipv4, lifetime=lifetime)
+    text = _HOME_AGENT.format(ipv6=agent.ipv6, ipv4=agent.ipv4, profile=profile)
     return home_agent.config.parse_configuration(text)
 
 
 @cache
 def mobile_node_configuration(
-    name: str, agent: str = BY_ADDRESS, lifetime: int = 420
+    name: str, agent: str = BY_ADDRESS, lifetime: int = 420, profile: str = "rfc5555", more: str = ""
 ) -> mn_agent.config.Configuration:
     """The laptop has a static IPv4 home address, the tablet asks for one."""
     ipv4 = str(LAPTOP4) if name == "laptop" else "dynamic"
-    text = _MOBILE_NODE.format(ipv6=HOMES[name], ipv4=ipv4, agent=agent, lifetime=lifetime)
+    text = _MOBILE_NODE.format(
+        ipv6=HOMES[name], ipv4=ipv4, agent=agent, lifetime=lifetime, profile=profile, more=more
+    )
     return mn_agent.config.parse_configuration(text)
 
 
 @cache
+def keys_for(name: str, protection: str) -> Keys:
+    """Of "esp" or of the "option" (RFC 4285), the same at every home agent."""
+    number = int(HOMES[name]) & 0xFF
+    return keys_of(name) if protection == "esp" else AuthenticationAssociation(0x3000 + number, bytes([number]) * 16)
+
+
+@cache
 def keys_of(name: str) -> KeyPair:
-    """The same at every home agent. Updates are not encrypted, so that runs repeat octet by octet."""
+    """For ESP. Updates are not encrypted, so that runs repeat octet by octet."""
     number = int(HOMES[name]) & 0xFF
     return KeyPair(
         SecurityAssociation(0x1000 + number, Integrity.HMAC_SHA256_128, bytes([number, 1]) * 16),

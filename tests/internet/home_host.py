@@ -26,7 +26,7 @@ from home_agent.actions import (
 )
 from home_agent.binding_cache import Binding
 from home_agent.config import Configuration
-from home_agent.door import Door
+from home_agent.door import door_for
 from home_agent.events import ControlReceived, Event, Probed, Start
 from home_agent.node import HomeAgent
 from home_agent.records import Record, from_document, to_document
@@ -40,11 +40,11 @@ from tests.internet.payload import addresses_of
 from tests.internet.plane import Carrier, Plane
 from tests.internet.timeline import Timeline, VirtualTimer
 from tests.internet.weather import Address, Datagram
+from tunnel.authentication import Keys
 from tunnel.endpoint import EndpointConfig, Role
 from tunnel.forwarding import ForwardingTable
 from tunnel.kernel import KernelConfig
 from tunnel.path import Arrival
-from tunnel.security import KeyPair
 from wire.ip import PROTOCOL_UDP
 
 
@@ -60,7 +60,7 @@ class HomeHost:
         internet: Internet,
         home_link: HomeLink,
         configuration: Configuration,
-        keys: dict[IPv6Address, KeyPair],
+        keys: dict[IPv6Address, Keys],
     ) -> None:
         self.name = name
         self.configuration = configuration
@@ -99,13 +99,15 @@ class HomeHost:
             now,
             first_sequence=int(EPOCH + now) - ESP_EPOCH,
             iv_source=Random(self._rng.getrandbits(32)).randbytes,
+            wall_offset=EPOCH,
         )
-        self.door = Door(pair.update.spi for pair in self.keys.values())
+        self.door = door_for(self.keys.values())
         section = self.configuration.home_agent
         self.plane = Plane(Role.HOME_AGENT, self._on_control, self._deliver, self._clock)
         self.plane.carriers.extend(self._carriers.values())
         own = frozenset({section.ipv6})
-        self.plane.configure(EndpointConfig(own, frozenset(), frozenset({section.ipv6, section.ipv4})))
+        everything = frozenset({section.ipv6, section.ipv4})
+        self.plane.configure(EndpointConfig(own, frozenset(), everything, self.configuration.profile.tlv))
         self.timer = VirtualTimer(self._timeline, self._wake)
         self.driver: Driver[Event, Action] = Driver(
             self.node,
@@ -158,6 +160,8 @@ class HomeHost:
     def _deliver(self, packet: bytes, datagram: Datagram) -> None:
         self._law.delivered_to_home_agent(self, packet, datagram)
         destination = addresses_of(packet)[1]
+        if datagram.damaged:
+            return  # whoever gets it throws it away: its checksum is wrong
         if self.plane.endpoint.table.find(destination.packed) is not None:
             self.plane.outbound(packet)  # from one mobile node to another
         else:

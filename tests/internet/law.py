@@ -18,12 +18,13 @@ from mn_agent.registration_states import Registered, State
 from tests.internet.payload import addresses_of, number_of
 from tests.internet.timeline import Timeline
 from tests.internet.weather import Address, Datagram
+from tunnel.authentication import AuthenticationAssociation, evidence_in, timestamp_in
 from tunnel.envelope import OpenedControl, open_control
 from tunnel.forwarding import Peer, Route, peer_of
-from tunnel.path import Arrival, Encapsulation, TunnelPath
+from tunnel.path import Arrival, Drop, Encapsulation, TunnelPath
 from tunnel.replay import ReplayWindow
 from tunnel.security import Opener
-from wire.ip import IPV6_HEADER, PROTOCOL_ESP
+from wire.ip import IPV6_HEADER, PROTOCOL_ESP, PROTOCOL_MOBILITY
 from wire.mobility import BindingUpdate
 from wire.serial import is_newer16
 
@@ -60,7 +61,8 @@ class _Sender:
     recent: deque[int] = field(default_factory=lambda: deque(maxlen=1024))
     corrections: int = 0
     """How often it has been told, by status 135, which number to go on from."""
-    esp: int = 0
+    number: int = 0
+    """The ESP sequence number, or the timestamp, of the last update."""
     sent_at: deque[float] = field(default_factory=lambda: deque(maxlen=UPDATES_A_SECOND))
 
 
@@ -97,10 +99,10 @@ class Law:
         """Number of a payload packet to a mobile node -> who must be the one to get it."""
         self.refused: Counter[tuple[str, object]] = Counter()
         """(mobile node, status) -> how often a home agent has refused so."""
+        self.refusals_to_anybody = False
         self._timeline = timeline
         self._updates: dict[bytes, Update] = {}
         self._answers: set[bytes] = set()
-        self._openers: dict[str, Opener] = {}
         self._senders: dict[str, _Sender] = {}
         self._home_agents: dict[str, _Receiver] = {}
         self._questions: deque[float] = deque(maxlen=QUESTIONS_A_SECOND)
@@ -132,34 +134,40 @@ class Law:
         sender = self._senders.setdefault(host.name, _Sender())
         sender.sent_at.clear()
         if forgetful:
-            sender.sequence, sender.esp = None, 0
+            sender.sequence, sender.number = None, 0
             sender.recent.clear()
 
     def update_sent(self, host: MobileHost, action: SendControl) -> None:
         now, name = self._timeline.now, host.name
         sender = self._senders[name]
-        opener = self._openers.setdefault(name, Opener(host.keys.update, ReplayWindow()))
-        opener.window = ReplayWindow()
-        opened = open_control(action.packet, {opener.association.spi: opener}, host.configuration.profile)
-        if not isinstance(opened, OpenedControl) or opened.spi is None:
+        opened, number = self._open(host, action.packet)
+        message = opened.packet.message if isinstance(opened, OpenedControl) else None
+        if not isinstance(opened, OpenedControl) or number is None or not isinstance(message, BindingUpdate):
             self.broken("updates-are-protected", f"{name} sent {action.packet.hex()}")
             return
-        message = opened.packet.message
-        if not isinstance(message, BindingUpdate):
-            self.broken("updates-are-protected", f"{name} sent {message}")
-            return
         self._check_sequence(name, sender, message.sequence)
-        if opener.window.highest <= sender.esp:
-            self.broken("esp-numbers-are-newer", f"{name}: {opener.window.highest} after {sender.esp}")
+        if number <= sender.number and not isinstance(host.keys, AuthenticationAssociation):
+            self.broken("numbers-are-newer", f"{name}: {number} after {sender.number}")  # a clock may be set back
         sent_at = sender.sent_at
         if len(sent_at) == UPDATES_A_SECOND and now < sent_at[0] + 1.0 - _SOON:
             self.broken("three-updates-a-second", f"{name}: 4 updates in {now - sent_at[0]:.3f} s")
-        sender.sequence, sender.esp = message.sequence, opener.window.highest
+        sender.sequence, sender.number = message.sequence, number
         sender.recent.append(message.sequence)
         sent_at.append(now)
         _keep(self._updates)
         home = opened.packet.home_side_source
         self._updates[_heart(action.packet)] = Update(home, action.care_of, message.sequence, message.lifetime)
+
+    def _open(self, host: MobileHost, packet: bytes) -> tuple[OpenedControl | Drop, int | None]:
+        """The update, and the number against its replay; None for that if nothing protects it."""
+        keys, profile = host.keys, host.configuration.profile
+        if isinstance(keys, AuthenticationAssociation):
+            opened = open_control(packet, {}, profile)
+            signed = isinstance(opened, OpenedControl) and evidence_in(opened, profile) is not None
+            return opened, timestamp_in(opened.packet.message) if signed else None
+        opener = Opener(keys.update, ReplayWindow())
+        opened = open_control(packet, {keys.update.spi: opener}, profile)
+        return opened, opener.window.highest or None
 
     def _check_sequence(self, name: str, sender: _Sender, sequence: int) -> None:
         """Every number is newer than the last; but status 135 may set it to anything not used lately."""
@@ -192,7 +200,8 @@ class Law:
             old.bindings = {home: host.node.books.cache.get(home) or b for home, b in old.bindings.items()}
 
     def before_update(self, host: HomeHost) -> tuple[Bindings, int]:
-        return _bindings(host), host.answers
+        """With the option, RFC 4285 wants refusals of what nobody has authenticated: those do not count."""
+        return _bindings(host), 0 if self.refusals_to_anybody else host.answers
 
     def update_arrived(self, host: HomeHost, packet: bytes, arrival: Arrival) -> None:
         heart = _heart(packet)
@@ -206,7 +215,7 @@ class Law:
     def update_handled(self, host: HomeHost, packet: bytes, before: tuple[Bindings, int]) -> None:
         """Only authentic octets do anything, and those only once."""
         known, heart = self._home_agents[host.name], _heart(packet)
-        effect = _bindings(host) != before[0] or host.answers != before[1]
+        effect = self.before_update(host) != before
         if heart not in self._updates and effect:
             self.broken("only-authentic-updates", f"{host.name} obeyed a forgery: {packet.hex()}")
         if heart in known.handled and effect:
@@ -215,7 +224,8 @@ class Law:
             known.handled.add(heart)
 
     def answer_sent(self, host: HomeHost, packet: bytes, via: Arrival) -> None:
-        if (via.remote, via.remote_port) not in self._home_agents[host.name].doors:
+        doors = self._home_agents[host.name].doors
+        if (via.remote, via.remote_port) not in doors and not self.refusals_to_anybody:
             self.broken("no-reflection", f"{host.name} answers to {via}")
         if len(self._answers) > KEPT:
             self._answers.clear()
@@ -335,8 +345,9 @@ class Law:
 
 
 def _heart(packet: bytes) -> bytes:
-    """What ESP protects: the headers before it may be damaged, or the hop limit count down, all the same."""
-    return packet[IPV6_HEADER if packet[6:7] == bytes((PROTOCOL_ESP,)) else IPV6_HEADER + 24 :]
+    """What is protected: the headers before it may be damaged, or the hop limit count down, all the same."""
+    at_once = packet[6:7] in (bytes((PROTOCOL_ESP,)), bytes((PROTOCOL_MOBILITY,)))
+    return packet[IPV6_HEADER if at_once else IPV6_HEADER + 24 :]
 
 
 def _bindings(host: HomeHost) -> Bindings:

@@ -29,6 +29,7 @@ from mn_agent.actions import (
     SendControl,
 )
 from mn_agent.config import Configuration
+from mn_agent.desired import home_addresses
 from mn_agent.events import ControlReceived, Event, LinkUnusable, NetworkChanged, PathLastUsed, Refresh
 from mn_agent.memory import ESP_EPOCH, recall
 from mn_agent.node import MobileNode
@@ -41,11 +42,11 @@ from tests.internet.law import Law
 from tests.internet.plane import Carrier, Plane
 from tests.internet.timeline import Timeline, VirtualTimer
 from tests.internet.weather import Address, Datagram
+from tunnel.authentication import Keys
 from tunnel.endpoint import Role
 from tunnel.forwarding import ForwardingTable
 from tunnel.kernel import KernelConfig
 from tunnel.path import Arrival
-from tunnel.security import KeyPair
 from wire.ip import PROTOCOL_UDP
 
 HINT = 0.001
@@ -67,12 +68,15 @@ class MobileHost:
         law: Law,
         dns: Dns,
         configuration: Configuration,
-        keys: KeyPair,
+        keys: Keys,
+        clock_error: float = 0.0,
     ) -> None:
         self.name = name
         self.configuration = configuration
         self.keys = keys
         self.disk: str = "{}"
+        self.clock_error = clock_error
+        """Seconds by which the wall clock of this host is fast; an agent notices when it starts."""
         self.reports: deque[tuple[float, Report]] = deque(maxlen=200)
         self.received: Callable[[bytes, Datagram], None] = lambda packet, datagram: None
         self.kernel: KernelConfig | None = None
@@ -96,10 +100,10 @@ class MobileHost:
         document = json.loads(self.disk) if remember else {}
         if next_sequence is not None:
             document["next_sequence"] = next_sequence
-        memory = recall(document, self._rng.getrandbits(16), EPOCH + now)
-        self.node = MobileNode(
-            self.configuration, self.keys, memory, Random(self._rng.getrandbits(32)), now
-        )
+        offset = EPOCH + self.clock_error
+        memory = recall(document, self._rng.getrandbits(16), offset + now)
+        rng = Random(self._rng.getrandbits(32))
+        self.node = MobileNode(self.configuration, self.keys, memory, rng, now, offset)
         self.plane = Plane(Role.MOBILE_NODE, self._on_control, self._deliver, self._clock)
         self._carriers: dict[tuple[str, Address], Carrier] = {}
         self.timer = VirtualTimer(self._timeline, self._wake)
@@ -121,7 +125,7 @@ class MobileHost:
     def may_forget(self) -> bool:
         """Whether the ESP numbers that it begins with when it knows nothing are above all it has used."""
         used = int(json.loads(self.disk).get("next_esp_sequence", 0))
-        return used < EPOCH + self._timeline.now - ESP_EPOCH
+        return used < EPOCH + self.clock_error + self._timeline.now - ESP_EPOCH
 
     def crash(self) -> None:
         """kill -9: sockets, TUN device and everything that was not on disk are gone."""
@@ -222,11 +226,9 @@ class MobileHost:
 
     @property
     def ipv4_home(self) -> IPv4Address | None:
-        configured = self.configuration.home.ipv4
-        if isinstance(configured, IPv4Address):
-            return configured
-        binding = self.node.registration.binding
-        return None if binding is None else binding.ipv4_home_address
+        """The configured one, or what the home agent has allocated."""
+        homes = home_addresses(self.node.surroundings())
+        return next((home for home in homes if isinstance(home, IPv4Address)), None)
 
     def _deliver(self, packet: bytes, datagram: Datagram) -> None:
         self._law.delivered_to_mobile_node(self, packet, datagram)

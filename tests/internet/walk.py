@@ -49,10 +49,18 @@ WEATHERS = (
 BOXES = ("cafe", "hotel", "town")
 INTERFACES = ("eth0", "wlan0")
 LIFETIMES = (60, 120, 420)
+FORMATS = (
+    ("rfc5555", ""),
+    ("rfc5555", ""),
+    ("rfc5555", "force_udp = true"),
+    ("rfc5555+rfc5845-tlv", "tlv = true"),
+    ("draft-00", "tlv = true\nforce_udp = true"),
+)
 
 HEALED = 45.0
 """Seconds after which both ends agree again at the latest: the longest retry is 32 s, of a Binding Update
-as of a DNS question, which DNS may have left unanswered for 10 s before; duplicates take 1 s to detect."""
+as of a DNS question, which DNS may have left unanswered for 10 s before; duplicates take 1 s to detect.
+If the home agent has forgotten everything, nothing tells the mobile node before its next refresh."""
 
 
 class Walk:
@@ -62,9 +70,15 @@ class Walk:
         self.seed = seed
         self._rng = rng = Random(seed)
         self._pair = rng.random() < 0.3
+        self._forgotten = False
         self.lifetime = rng.choice(LIFETIMES)
+        profile, more = rng.choice(FORMATS)
         self.world = World(
             seed,
+            profile=profile,
+            more=more,
+            protection=rng.choice(("esp", "esp", "option")),
+            clock_error=rng.choice((0.0, 0.0, 3.0, -8.0, 3600.0, -3e8)),
             mobile_nodes=("laptop", "tablet") if self._pair else ("laptop",),
             agent=rng.choice((BY_ADDRESS, BY_NAME)),
             lifetime=self.lifetime,
@@ -113,7 +127,8 @@ class Walk:
             self._revive(host)
             host.unplug("wlan0")
         world.plug("eth0", self._rng.choice(sorted(world.networks))).run(0.5)
-        took = world.run_until(world.is_bound, HEALED)
+        refresh = 0.8 * self.lifetime if self._forgotten else 0.0
+        took = world.run_until(world.is_bound, HEALED + refresh)
         if world.passes():
             # The NAT may have forgotten a mapping, or the home agent everything, since the last update.
             world.run(0.85 * self.lifetime + 5.0)
@@ -184,6 +199,7 @@ class Walk:
         remember = self._rng.random() < 0.7 or not agent.may_forget
         self.world.tell(f"the home agent starts, remember={remember}")
         agent.start(remember=remember)
+        self._forgotten = self._forgotten or not remember
 
     def _restart_mobile_node(self) -> None:
         host = self._host()
@@ -269,5 +285,5 @@ class Walk:
 def _is_control(datagram: Datagram) -> bool:
     """Payload is not protected: replaying it is what any router can do, and says nothing."""
     if datagram.in_udp:
-        return len(datagram.payload) > 6 and datagram.payload[0] >> 4 == 6 and datagram.payload[6] == 50
+        return len(datagram.payload) > 6 and datagram.payload[0] >> 4 == 6 and datagram.payload[6] in (50, 135)
     return datagram.protocol not in (PROTOCOL_IPV4, PROTOCOL_IPV6)

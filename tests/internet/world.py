@@ -40,11 +40,17 @@ class World:
         home_agents: int = 1,
         agent: str = cast.BY_ADDRESS,
         lifetime: int = 420,
+        protection: str = "esp",
+        clock_error: float = 0.0,
+        profile: str = "rfc5555",
+        more: str = "",
     ) -> None:
+        """`protection` is "esp" or "option" (RFC 4285); `more` are lines for the mobile nodes' [tunnel]."""
         self.seed = seed
         self.rng = Random(seed)
         self.timeline = Timeline()
         self.law = Law(self.timeline)
+        self.law.refusals_to_anybody = protection == "option"
         self.internet = Internet(self.timeline, self.rng)
         self.home_link = HomeLink(self.timeline)
         self.dns = Dns(self.timeline, cast.AGENTS[:home_agents])
@@ -57,7 +63,7 @@ class World:
         names = [agent.name for agent in cast.AGENTS[:home_agents]]
         for known in cast.AGENTS[:home_agents]:
             self.law.home_agent_addresses |= {a for a in (known.ipv6, known.ipv4) if a is not None}
-        keys = {cast.HOMES[name]: cast.keys_of(name) for name in cast.HOMES}
+        keys = {home: cast.keys_for(name, protection) for name, home in cast.HOMES.items()}
         self.agents = [
             HomeHost(
                 name,
@@ -66,7 +72,7 @@ class World:
                 self.law,
                 self.internet,
                 self.home_link,
-                cast.home_agent_configuration(number),
+                cast.home_agent_configuration(number, profile),
                 keys,
             )
             for number, name in enumerate(names)
@@ -78,8 +84,9 @@ class World:
                 self.rng,
                 self.law,
                 self.dns,
-                cast.mobile_node_configuration(name, agent, lifetime),
-                cast.keys_of(name),
+                cast.mobile_node_configuration(name, agent, lifetime, profile, more),
+                cast.keys_for(name, protection),
+                clock_error,
             )
             for name in mobile_nodes
         }
