@@ -1,7 +1,8 @@
 """Wrap and unwrap: what stands between the outer header and the inner packet.
 
 Pure. RFC 5555 section 4.1 (vanilla), RFC 5845 section 6.5 and draft-ietf-mext-nemo-v4traversal-00
-section 4.1 (the two TLV headers), RFC 2003, RFC 2473, RFC 4213 (IP in IP); DSCP and ECN: RFC 2983, RFC 6040.
+section 4.1 (the two TLV headers), RFC 2003, RFC 2473, RFC 4213 (IP in IP), RFC 3948 (ESP in UDP); DSCP and
+ECN: RFC 2983, RFC 6040.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import assert_never
 
 from tunnel.path import TLV_HEADER, Drop, Encapsulation
 from wire.checksum import internet_checksum
+from wire.esp import NatTraversal, classify_port_4500
 from wire.ip import IPV4_HEADER, PROTOCOL_IPV4, PROTOCOL_IPV6
 from wire.profile import DRAFT_TLV_TYPES, TlvLayout
 
@@ -20,6 +22,10 @@ TLV_DISABLED = Drop("tlv-not-negotiated")
 TLV_LENGTH = Drop("tlv-length")
 TLV_TYPE = Drop("tlv-type")
 CONGESTED = Drop("ecn-congested")
+ESP_MALFORMED = Drop("esp-malformed")
+IKE = Drop("ike-unsupported")
+KEEPALIVE = Drop("nat-keepalive")
+"""No refusal: it has done its work in the NAT, and is no sign of life (RFC 3948 section 4)."""
 
 NOT_ECT, ECT_1, ECT_0, CE = 0, 1, 2, 3
 
@@ -74,6 +80,21 @@ def demultiplex(payload: bytes, tlv: TlvLayout | None) -> bytes | Drop:
             return _unwrap_draft(payload)
         case _:
             assert_never(tlv)
+
+
+def esp_in(datagram: bytes) -> bytes | Drop:
+    """The ESP packet that a datagram on UDP port 4500 is, if it is one."""
+    match classify_port_4500(datagram):
+        case NatTraversal.ESP:
+            return datagram
+        case NatTraversal.KEEPALIVE:
+            return KEEPALIVE
+        case NatTraversal.IKE:
+            return IKE
+        case NatTraversal.MALFORMED:
+            return ESP_MALFORMED
+        case other:
+            assert_never(other)
 
 
 def _unwrap_rfc5845(payload: bytes) -> bytes | Drop:

@@ -1,7 +1,8 @@
 """One end of the tunnel as a function: which packet goes where, which comes in, and which goes no further.
 
 Pure. RFC 6275 sections 10.4 and 11.3, RFC 5555 section 4, RFC 2473 section 4, RFC 4459; threats.md C.1
-rows 5 (open tunnel host), 6 (nested encapsulation), 8 (spoofed data), 13 (another's home address).
+rows 5 (open tunnel host), 6 (nested encapsulation), 8 (spoofed data), 13 (another's home address); protected
+payload: RFC 4303 section 3.4, RFC 3948.
 
 Judging a packet makes no object in the common case: the verdict is the lane that it leaves by, or the packet
 itself. A handover is the assignment of `Endpoint.table` and nothing else.
@@ -10,17 +11,22 @@ itself. A handover is the assignment of `Endpoint.table` and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from tunnel.encapsulation import demultiplex, with_outer_ecn
-from tunnel.forwarding import ForwardingTable, Peer, Route
+from tunnel.encapsulation import KEEPALIVE, demultiplex, esp_in, with_outer_ecn
+from tunnel.forwarding import ASSOCIATION, ForwardingTable, Peer, Route
 from tunnel.fragmentation import fragment_ipv4
+from tunnel.keyring import NO_KEYS, Keyring, Session, Sessions
 from tunnel.path import Drop, TunnelPath
+from tunnel.routable import SUSPECT4, SUSPECT6, routable4, routable6
+from tunnel.security import DUMMY, UNKNOWN_SPI
 from tunnel.token_bucket import TokenBucket
+from wire.esp import UDP_PORT_NAT_TRAVERSAL
 from wire.icmp import deserves_error, packet_too_big
 from wire.ip import (
+    NO_NEXT_HEADER,
     PROTOCOL_DESTINATION_OPTIONS,
     PROTOCOL_ESP,
     PROTOCOL_IPV4,
@@ -37,20 +43,20 @@ MIN_IPV6_MTU = 1280
 MALFORMED = Drop("inner-malformed")
 NOT_HOME = Drop("not-a-home-address")
 WRONG_PEER = Drop("wrong-peer")
+UNPROTECTED = Drop("payload-unprotected")
+ASTRAY = Drop("control-in-payload")
 NOT_ROUTABLE = Drop("link-local-or-multicast")
 NESTED = Drop("nested-tunnel")
 TOO_BIG = Drop("too-big-unanswered")
 
 _PROTOCOL_GRE = 47
+_PROTOCOLS = {4: PROTOCOL_IPV4, 6: PROTOCOL_IPV6}
 _CONTROL_HEADERS = frozenset(
     (PROTOCOL_ROUTING, PROTOCOL_ESP, PROTOCOL_DESTINATION_OPTIONS, PROTOCOL_MOBILITY)
 )
 _TUNNEL_PROTOCOLS = frozenset((PROTOCOL_IPV4, PROTOCOL_IPV6, _PROTOCOL_GRE))
 _NESTABLE = _TUNNEL_PROTOCOLS | {PROTOCOL_UDP}
-_PORT = HOME_AGENT_PORT.to_bytes(2, "big")
-_SUSPECT4 = bytes(1 if first in (0, 127, 169) or first >= 224 else 0 for first in range(256))
-_SUSPECT6 = bytes(1 if first in (0x00, 0xFE, 0xFF) else 0 for first in range(256))
-"""First octets of addresses that deserve a closer look; looking once costs less than asking thrice."""
+_PORTS = frozenset(port.to_bytes(2, "big") for port in (HOME_AGENT_PORT, UDP_PORT_NAT_TRAVERSAL))
 _ERRORS_PER_SECOND = 200.0  # the bound that RFC 4443 section 2.4 (f) demands
 _ERROR_BURST = 50.0
 _PMTU_MEMORY = 600.0  # seconds that a reduced path MTU is believed, RFC 1191 section 6.3
@@ -77,13 +83,15 @@ class EndpointConfig:
     the mobile node and a correspondent node is data, whatever is inside.
 
     `home_agent` holds every address of the home agent, of both families: a tunnel packet (4, 41, 47 or UDP
-    4191) from or to one of them is never carried inside the tunnel. `tlv` is the profile's layout.
+    4191 or 4500) from or to one of them is never carried inside the tunnel. `tlv` is the profile's layout.
+    `keyring` has the keys of the paths that are protected.
     """
 
     control_local: frozenset[IPv6Address] = frozenset()
     control_peer: frozenset[IPv6Address] = frozenset()
     home_agent: frozenset[IPv4Address | IPv6Address] = frozenset()
     tlv: TlvLayout | None = None
+    keyring: Keyring = NO_KEYS
 
 
 class Lane:
@@ -106,7 +114,7 @@ class Lane:
 
         Never below the least IPv6 MTU: whoever forges a smaller one only gets outer fragments.
         """
-        self.limit = min(self.limit, max(path_mtu - self.path.overhead, MIN_IPV6_MTU))
+        self.limit = min(self.limit, max(self.path.room_in(path_mtu), MIN_IPV6_MTU))
         self.reduced_until = now + _PMTU_MEMORY
 
 
@@ -145,6 +153,7 @@ class Endpoint:
         "_lanes_by_path",
         "_paths",
         "_scope",
+        "_sessions",
         "drops",
         "role",
         "table",
@@ -160,7 +169,8 @@ class Endpoint:
         self.table = table or ForwardingTable()
         self.drops: dict[str, int] = {}
         """Reason -> packets refused for it, in either direction."""
-        self._scope = _Scope.of(config or EndpointConfig())
+        self._sessions = Sessions()
+        self.config = config or EndpointConfig()
         self._home_source = role is Role.MOBILE_NODE
         self._lanes: dict[int, Lane] = {}
         """By the identity of the path: hashing one takes longer than all the rest of a verdict."""
@@ -176,6 +186,7 @@ class Endpoint:
     @config.setter
     def config(self, config: EndpointConfig) -> None:
         self._scope = _Scope.of(config)
+        self._sessions.keyring = config.keyring
 
     def outbound(self, packet: bytes, now: float) -> Lane | Drop | Reply | Pieces:
         """Judge a packet that came from the TUN device: usually the lane that carries it."""
@@ -187,7 +198,7 @@ class Endpoint:
             if size < 40 or packet[4] << 8 | packet[5] != size - 40:
                 return self.drop(MALFORMED)
             home = packet[8:24] if self._home_source else packet[24:40]
-            if (_SUSPECT6[packet[8]] or _SUSPECT6[packet[24]]) and not _routable6(packet):
+            if (SUSPECT6[packet[8]] or SUSPECT6[packet[24]]) and not routable6(packet):
                 return self.drop(NOT_ROUTABLE)
             if packet[6] in _NESTABLE and self._is_nested6(packet):
                 return self.drop(NESTED)
@@ -195,7 +206,7 @@ class Endpoint:
             if packet[2] << 8 | packet[3] != size or packet[0] < 0x45:
                 return self.drop(MALFORMED)
             home = packet[12:16] if self._home_source else packet[16:20]
-            if (_SUSPECT4[packet[12]] or _SUSPECT4[packet[16]]) and not _routable4(packet):
+            if (SUSPECT4[packet[12]] or SUSPECT4[packet[16]]) and not routable4(packet):
                 return self.drop(NOT_ROUTABLE)
             if packet[9] in _NESTABLE and self._is_nested4(packet):
                 return self.drop(NESTED)
@@ -225,7 +236,7 @@ class Endpoint:
             if packet[6] in _CONTROL_HEADERS and self._scope.is_control(packet):
                 return CONTROL
             home = packet[24:40] if self._home_source else packet[8:24]
-            if (_SUSPECT6[packet[8]] or _SUSPECT6[packet[24]]) and not _routable6(packet):
+            if (SUSPECT6[packet[8]] or SUSPECT6[packet[24]]) and not routable6(packet):
                 return self.drop(NOT_ROUTABLE)
             if packet[6] in _NESTABLE and self._is_nested6(packet):
                 return self.drop(NESTED)
@@ -233,7 +244,7 @@ class Endpoint:
             if packet[2] << 8 | packet[3] != size or packet[0] < 0x45:
                 return self.drop(MALFORMED)
             home = packet[16:20] if self._home_source else packet[12:16]
-            if (_SUSPECT4[packet[12]] or _SUSPECT4[packet[16]]) and not _routable4(packet):
+            if (SUSPECT4[packet[12]] or SUSPECT4[packet[16]]) and not routable4(packet):
                 return self.drop(NOT_ROUTABLE)
             if packet[9] in _NESTABLE and self._is_nested4(packet):
                 return self.drop(NESTED)
@@ -243,11 +254,61 @@ class Endpoint:
         if route is None:
             return self.drop(NOT_HOME)
         if peer not in route.peers:
-            return self.drop(WRONG_PEER)
+            in_clear = route.path.encapsulation.protected and peer[0] != ASSOCIATION
+            return self.drop(UNPROTECTED if in_clear else WRONG_PEER)
         if outer_tos & 1:
             marked = with_outer_ecn(packet, outer_tos)
             return self.drop(marked) if isinstance(marked, Drop) else marked
         return packet
+
+    def inbound_protected(self, peer: Peer, esp: bytes, outer_tos: int = 0) -> bytes | Drop:
+        """Judge an ESP packet of payload, from SPI to ICV, that came from `peer` (port 0 without UDP).
+
+        Whom it is from its keys say; the outer source only tells where to send. DUMMY, which is not counted,
+        for a packet that has come to say just that.
+        """
+        spi = int.from_bytes(esp[:4], "big")
+        session = self._sessions.find(spi)
+        if session is None:
+            return self.drop(UNKNOWN_SPI)
+        opened = session.opener.open(esp)
+        if isinstance(opened, Drop):
+            return self.drop(opened)
+        if session.hear(peer):
+            self.disconnect_lanes()
+        next_header, packet = opened
+        if next_header == NO_NEXT_HEADER:
+            return DUMMY
+        if len(packet) < 20 or _PROTOCOLS.get(packet[0] >> 4) != next_header:
+            return self.drop(MALFORMED)
+        verdict = self.inbound((ASSOCIATION, spi), packet, outer_tos)
+        # Signalling has protection of its own, and a path of its own that shows where it comes from.
+        return self.drop(ASTRAY) if isinstance(verdict, Control) else verdict
+
+    def inbound_4500(self, peer: Peer, datagram: bytes, outer_tos: int = 0) -> bytes | Drop:
+        """The same for a datagram on UDP port 4500. KEEPALIVE and DUMMY are not counted."""
+        esp = esp_in(datagram)
+        if isinstance(esp, Drop):
+            return esp if esp is KEEPALIVE else self.drop(esp)
+        return self.inbound_protected(peer, esp, outer_tos)
+
+    def lane(self, path: TunnelPath) -> Lane:
+        """The lane of `path`, whether a route uses it or not."""
+        return self._lanes_by_path.setdefault(path, Lane(path))
+
+    def session(self, path: TunnelPath) -> Session | None:
+        """What seals the packets of a protected path. None without keys: then nothing may leave."""
+        return self._sessions.sender(path.spi)
+
+    def has_keys(self, spi: int) -> bool:
+        """Whether ESP with this SPI is protected payload of ours."""
+        return spi in self._sessions.keyring
+
+    def destination(self, path: TunnelPath) -> TunnelPath:
+        """`path` as it leads now to where the other end is heard from. The home agent stays where it is."""
+        if self._home_source or not path.encapsulation.protected or not path.encapsulation.in_udp:
+            return path
+        return replace(path, remote_port=self._sessions.port_of(path))
 
     def control_packet(self, payload: bytes) -> bytes:
         """The IPv6 packet in a payload that was judged CONTROL."""
@@ -285,7 +346,7 @@ class Endpoint:
         home_agent = self._scope.home_agent
         if packet[8:24] not in home_agent and packet[24:40] not in home_agent:
             return False
-        return packet[6] != PROTOCOL_UDP or packet[40:42] == _PORT or packet[42:44] == _PORT
+        return packet[6] != PROTOCOL_UDP or packet[40:42] in _PORTS or packet[42:44] in _PORTS
 
     def _is_nested4(self, packet: bytes) -> bool:
         home_agent = self._scope.home_agent
@@ -294,15 +355,15 @@ class Endpoint:
         ports = (packet[0] & 0x0F) * 4
         return (
             packet[9] != PROTOCOL_UDP
-            or packet[ports : ports + 2] == _PORT
-            or packet[ports + 2 : ports + 4] == _PORT
+            or packet[ports : ports + 2] in _PORTS
+            or packet[ports + 2 : ports + 4] in _PORTS
         )
 
     def _open_lane(self, route: Route) -> Lane:
         """The lane of a path seen for the first time; equal paths share one, so that its history goes on."""
         if len(self._lanes) > 2 * len(self.table) + 16:
             self._forget_unused_lanes()
-        lane = self._lanes_by_path.setdefault(route.path, Lane(route.path))
+        lane = self.lane(route.path)
         self._lanes[id(route.path)] = lane
         self._paths.append(route.path)
         return lane
@@ -357,25 +418,3 @@ class _Scope:
         if packet[24:40] not in self.control_local:
             return False
         return not self.control_peer or packet[8:24] in self.control_peer
-
-
-def _routable6(packet: bytes) -> bool:
-    """Neither end is multicast, link-local, loopback or unspecified."""
-    return _is_routable6(packet[8:24]) and _is_routable6(packet[24:40])
-
-
-def _is_routable6(address: bytes) -> bool:
-    if address[0] == 0xFF or (address[0] == 0xFE and address[1] & 0xC0 == 0x80):
-        return False
-    return address[:15] != bytes(15) or address[15] > 1
-
-
-def _routable4(packet: bytes) -> bool:
-    """Neither end is multicast, broadcast, link-local, loopback or unspecified."""
-    return _is_routable4(packet[12:16]) and _is_routable4(packet[16:20])
-
-
-def _is_routable4(address: bytes) -> bool:
-    if address[0] in (0, 127) or address[0] >= 224:
-        return False
-    return address[:2] != b"\xa9\xfe"

@@ -13,11 +13,20 @@ from tunnel.path import TunnelPath
 
 Peer = tuple[str, int] | tuple[str, int, int, int]
 """The other end of the outer header as the socket layer names it: address text and UDP port (0: no UDP)."""
+ASSOCIATION = "association"
+"""In place of an address: whoever has the keys of the SPI that stands in place of the port."""
 
 
 def peer_of(address: IPv4Address | IPv6Address, port: int = 0) -> Peer:
     """The name by which `recvfrom` will call that address and port."""
     return (str(address), port) if address.version == 4 else (str(address), port, 0, 0)
+
+
+def _peer_by(path: TunnelPath) -> Peer:
+    """Who may send by `path`: with protection the keys decide, wherever the outer header comes from."""
+    if path.encapsulation.protected:
+        return (ASSOCIATION, path.spi)
+    return peer_of(path.remote, path.remote_port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +40,11 @@ class Route:
     path: TunnelPath
     accept: tuple[TunnelPath, ...] = ()
     peers: frozenset[Peer] = field(init=False, repr=False, compare=False)
-    """Outer sources that may send for this prefix."""
+    """Outer sources, or security associations, that may send for this prefix."""
 
     def __post_init__(self) -> None:
         paths = (self.path, *self.accept)
-        peers = frozenset(peer_of(path.remote, path.remote_port) for path in paths)
-        object.__setattr__(self, "peers", peers)
+        object.__setattr__(self, "peers", frozenset(map(_peer_by, paths)))
 
 
 class ForwardingTable:

@@ -54,8 +54,8 @@ class TunnelPath:
     zero is that of whatever underlay is open at `local`.
     `interface` is the physical link, or "" where routing decides (home agent).
     `link_mtu` is the MTU of the outer packet in octets.
-    `spi` names the pair of security associations by the SPI under which this end receives; the keys are in the
-    keyring of the endpoint. Zero without protection, and while there are no keys: then nothing passes.
+    `spi` names the pair of security associations by the SPI under which this end receives; the keys are in
+    the keyring of the endpoint. Zero without protection, and while there are no keys: then nothing passes.
     """
 
     local: IPv4Address | IPv6Address

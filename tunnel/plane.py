@@ -22,6 +22,8 @@ OnFault = Callable[[str], None]
 """Takes the reason why the data plane cannot go on as before. Called once a fault, in its own thread."""
 Send = Callable[[bytes], object]
 """Sends one inner packet by one path; OSError (BlockingIOError when the queue is full) if it cannot."""
+Seal = Callable[[bytes], bytes]
+"""Makes an ESP packet of an inner packet; OSError when its keys are used up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,10 @@ class IntakeKind(Enum):
     """The payload of an IPv6 packet: raw sockets of IPv6 do not."""
     CONTROL = "control"
     """A whole IPv6 packet that may be a control packet, from a packet socket."""
+    UDP_ESP = "udp-esp"
+    """The payload of a datagram on UDP port 4500."""
+    RAW_IPV6_ESP = "raw-ipv6-esp"
+    """The payload of an IPv6 packet that is ESP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +74,11 @@ class Carrier(Protocol):
     @property
     def intakes(self) -> Sequence[Intake]: ...
 
-    def sender(self, path: TunnelPath) -> Send:
-        """How to send inner packets by `path`; never fragments."""
+    def sender(self, path: TunnelPath, seal: Seal | None) -> Send:
+        """How to send inner packets by `path`; never fragments. `seal` is needed for a protected path."""
         ...
 
-    def fragmenting_sender(self, path: TunnelPath) -> Send:
+    def fragmenting_sender(self, path: TunnelPath, seal: Seal | None) -> Send:
         """The same for the rare packet whose outer packet has to be fragmented."""
         ...
 
@@ -100,7 +106,7 @@ class DataPlane(Protocol):
         ...
 
     def configure(self, config: EndpointConfig) -> None:
-        """Set what counts as control from now on."""
+        """Set what counts as control, and which keys protect payload, from now on."""
         ...
 
     def install(self, table: ForwardingTable) -> None:
@@ -111,6 +117,14 @@ class DataPlane(Protocol):
         """Send again, by the present table, what was sent for `homes` since `since` (CLOCK_BOOTTIME).
 
         A tier that does not see each packet has nothing to send again.
+        """
+        ...
+
+    def announce(self, path: TunnelPath, idle: float) -> None:
+        """Send a packet without content by `path` if nothing left by it for `idle` seconds.
+
+        It shows the other end, and any NAT, where this end is. By a path that is not protected, or for which
+        there are no keys, nothing is sent.
         """
         ...
 

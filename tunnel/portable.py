@@ -1,6 +1,7 @@
 """PortablePlane: the data plane that works everywhere, and that the faster ones must equal.
 
-Performs I/O. One thread, one epoll: one read, one verdict, one send a packet. RFC 5555 section 4.1.
+Performs I/O. One thread, one epoll: one read, one verdict, one send a packet. RFC 5555 section 4.1; protected
+payload is sealed and opened here: RFC 4303, RFC 3948.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from functools import partial
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import assert_never
 
+from tunnel.carriers import Carriers, error_name, reason_not_sent
 from tunnel.endpoint import MALFORMED, Control, Endpoint, EndpointConfig, Lane, Pieces, Reply, Role
 from tunnel.forwarding import ForwardingTable, Peer
 from tunnel.path import Arrival, Drop, TunnelPath
-from tunnel.plane import Carrier, Counters, DataPlane, Device, Intake, IntakeKind, OnControl, OnFault, Send
+from tunnel.plane import Carrier, Counters, DataPlane, Device, Intake, IntakeKind, OnControl, OnFault
 from tunnel.recent import RecentPackets
 from tunnel.token_bucket import TokenBucket
-from wire.ip import IPV6_HEADER
+from wire.ip import IPV6_HEADER, PROTOCOL_ESP
 
 _BATCH = range(64)
 """Packets taken from one descriptor before the others get their turn."""
@@ -35,8 +37,6 @@ _CONTROL_RATE = 5000.0  # control packets a second, well above what a daemon can
 _CONTROL_BURST = 1000.0
 _HANDSHAKE = 5.0  # seconds for the thread to finish what it is doing
 
-NO_CARRIER = Drop("no-underlay")
-QUEUE_FULL = Drop("send-queue-full")
 CONTROL_FLOOD = Drop("control-flood")
 TUN_REFUSED = Drop("tun-refused")
 TUN_GONE = Drop("tun-gone")
@@ -52,7 +52,7 @@ class PortablePlane(DataPlane):
         self._on_fault = on_fault
         self._tun = -1
         self._tun_name = ""
-        self._carriers: list[Carrier] = []
+        self._carriers = Carriers()
         self._drains: dict[int, Callable[[], None]] = {}
         self._epoll = select.epoll()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -75,13 +75,19 @@ class PortablePlane(DataPlane):
         self._thread.start()
 
     def configure(self, config: EndpointConfig) -> None:
+        same = config.keyring is self._endpoint.config.keyring
         self._endpoint.config = config
+        if not same:
+            self._order(self._endpoint.disconnect_lanes)
 
     def install(self, table: ForwardingTable) -> None:
         self._endpoint.table = table
 
     def send_again(self, homes: Iterable[IPv4Network | IPv6Network], since: float) -> None:
         self._order(partial(self._send_again, tuple(homes), since))
+
+    def announce(self, path: TunnelPath, idle: float) -> None:
+        self._order(partial(self._announce, path, idle))
 
     def attach(self, carrier: Carrier) -> None:
         self._order(partial(self._attach, carrier))
@@ -209,6 +215,10 @@ class PortablePlane(DataPlane):
                 return self._drain_raw_ipv6
             case IntakeKind.CONTROL:
                 return self._drain_control
+            case IntakeKind.UDP_ESP:
+                return self._drain_udp_esp
+            case IntakeKind.RAW_IPV6_ESP:
+                return self._drain_raw_ipv6_esp
             case _:
                 assert_never(kind)
 
@@ -225,7 +235,7 @@ class PortablePlane(DataPlane):
                 if not isinstance(lane, Lane):
                     self._unusual(lane, now)
                     continue
-                send = lane.send or self._connect(lane)
+                send = lane.send or self._carriers.connect(lane, self._endpoint)
                 try:
                     send(packet)
                 except OSError as error:
@@ -296,9 +306,41 @@ class PortablePlane(DataPlane):
                 if len(packet) < IPV6_HEADER:
                     self._endpoint.drop(MALFORMED)
                     continue
+                spi = int.from_bytes(packet[40:44], "big")
+                if packet[6] == PROTOCOL_ESP and self._endpoint.has_keys(spi):
+                    continue  # payload, which comes through the raw socket for ESP as well
                 end = IPV6_HEADER + int.from_bytes(packet[4:6], "big")  # the link may have padded it
                 source = IPv6Address(packet[8:24])
                 self._report(packet[:end], Arrival(carrier.local, source, interface=address[0]))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._receive_failed(error)
+
+    def _drain_udp_esp(self, carrier: Carrier, intake: Intake) -> None:
+        receive, inbound = intake.socket.recvmsg, self._endpoint.inbound_4500
+        try:
+            for _ in _BATCH:
+                datagram, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
+                verdict = inbound(peer, datagram, ancillary[0][2][0] if ancillary else 0)
+                if isinstance(verdict, bytes):
+                    self._deliver(verdict)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._receive_failed(error)
+
+    def _drain_raw_ipv6_esp(self, carrier: Carrier, intake: Intake) -> None:
+        receive, endpoint = intake.socket.recvmsg, self._endpoint
+        try:
+            for _ in _BATCH:
+                esp, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
+                if not endpoint.has_keys(int.from_bytes(esp[:4], "big")):
+                    continue  # signalling at home, which comes through the packet socket as well
+                traffic_class = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else 0
+                verdict = endpoint.inbound_protected((peer[0], 0), esp, traffic_class)
+                if isinstance(verdict, bytes):
+                    self._deliver(verdict)
         except BlockingIOError:
             pass
         except OSError as error:
@@ -334,6 +376,18 @@ class PortablePlane(DataPlane):
             if isinstance(lane, Lane):
                 self._send_pieces(Pieces(lane, (packet,)), now)
 
+    def _announce(self, path: TunnelPath, idle: float) -> None:
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        lane = self._endpoint.lane(path)
+        if self._endpoint.session(path) is None or now - lane.sent_at < idle:
+            return
+        try:
+            (lane.send or self._carriers.connect(lane, self._endpoint))(b"")
+        except OSError as error:
+            self._endpoint.drop(reason_not_sent(error))
+        else:
+            lane.sent_at = now
+
     # ---- the uncommon -------------------------------------------------------------------------------------
     def _unusual(self, verdict: Drop | Reply | Pieces, now: float) -> None:
         match verdict:
@@ -349,46 +403,28 @@ class PortablePlane(DataPlane):
 
     def _send_pieces(self, pieces: Pieces, now: float) -> None:
         lane = pieces.lane
-        whole = lane.send or self._connect(lane)
+        whole = lane.send or self._carriers.connect(lane, self._endpoint)
         send = (lane.send_fragmented or whole) if pieces.fragment_outer else whole
         for packet in pieces.packets:
             try:
                 send(packet)
             except OSError as error:
-                self._endpoint.drop(_send_drop(error))
+                self._endpoint.drop(reason_not_sent(error))
                 return
         lane.sent_at = now
         self._tx_packets += 1
         self._tx_bytes += sum(map(len, pieces.packets))
 
     def _send_failed(self, lane: Lane, packet: bytes, error: OSError, now: float) -> None:
-        carrier = self._carrier_of(lane.path)
+        carrier = self._carriers.of(lane.path)
         if error.errno != errno.EMSGSIZE or carrier is None:
-            self._endpoint.drop(_send_drop(error))
+            self._endpoint.drop(reason_not_sent(error))
             return
         lane.reduce(carrier.path_mtu(lane.path), now)
         verdict = self._endpoint.outbound(packet, now)
         # Still a lane: no smaller inner packet can be asked for, so the outer one is fragmented.
         pieces = Pieces(verdict, (packet,), fragment_outer=True) if isinstance(verdict, Lane) else verdict
         self._unusual(pieces, now)
-
-    def _connect(self, lane: Lane) -> Send:
-        """The carrier of a lane's packets; one that refuses them while no underlay has its local address."""
-        carrier = self._carrier_of(lane.path)
-        if carrier is None:
-            return _refuse
-        lane.send = carrier.sender(lane.path)
-        lane.send_fragmented = carrier.fragmenting_sender(lane.path)
-        return lane.send
-
-    def _carrier_of(self, path: TunnelPath) -> Carrier | None:
-        for carrier in self._carriers:
-            other_port = path.local_port not in (0, carrier.port)
-            if carrier.local != path.local or (path.encapsulation.in_udp and other_port):
-                continue
-            if not path.interface or not carrier.interface or path.interface == carrier.interface:
-                return carrier
-        return None
 
     def _tun_failed(self, error: OSError) -> None:
         """Say it once and stop listening: the descriptor would report the same for ever."""
@@ -397,18 +433,4 @@ class PortablePlane(DataPlane):
 
     def _receive_failed(self, error: OSError) -> None:
         """The kernel reports an asynchronous error (link down, say) by the next read; then it is cleared."""
-        self._endpoint.drop(Drop(f"receive-{_name(error)}"))
-
-
-def _refuse(packet: bytes) -> None:
-    raise OSError(errno.EADDRNOTAVAIL, "no underlay has the local address of the path")
-
-
-def _send_drop(error: OSError) -> Drop:
-    if error.errno in (errno.EAGAIN, errno.ENOBUFS):
-        return QUEUE_FULL
-    return NO_CARRIER if error.errno == errno.EADDRNOTAVAIL else Drop(f"send-{_name(error)}")
-
-
-def _name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, "unknown").lower()
+        self._endpoint.drop(Drop(f"receive-{error_name(error)}"))

@@ -1,7 +1,7 @@
 """Underlays: the sockets at one local address through which tunnel and control packets leave and arrive.
 
-Performs I/O. RFC 5555 section 4.1, RFC 2473, RFC 2003; protocol.md section 6 says what Linux does with each
-header and why these sockets are the ones that work.
+Performs I/O. RFC 5555 section 4.1, RFC 2473, RFC 2003, RFC 3948 (port 4500); protocol.md section 6 says what
+Linux does with each header and why these sockets are the ones that work.
 
 Every packet that leaves here carries the mark by which routing keeps it out of the tunnel. IPv4 packets
 carry DF with IP_PMTUDISC_DO: the kernel then keeps the path MTU that routers report and answers EMSGSIZE,
@@ -19,11 +19,12 @@ import socket
 import struct
 from abc import ABC, abstractmethod
 from ipaddress import IPv4Address, IPv6Address
+from typing import assert_never
 
 from tunnel.control_filter import accept_control, accept_nothing
 from tunnel.encapsulation import tos_of, wrap
 from tunnel.path import Encapsulation, TunnelPath
-from tunnel.plane import Intake, IntakeKind, Send
+from tunnel.plane import Intake, IntakeKind, Seal, Send
 from wire.ip import PROTOCOL_ESP, PROTOCOL_IPV4, PROTOCOL_IPV6, PROTOCOL_MOBILITY
 
 _BUFFER = 4 << 20  # octets; a burst at line rate outlasts one drain
@@ -31,7 +32,7 @@ _HOP_LIMIT = 64
 _ETHERTYPE_IPV6 = 0x86DD
 
 # Constants of linux/in.h, in6.h, socket.h and if_packet.h that the socket module does not name.
-_SO_ATTACH_FILTER, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 26, 32, 33
+_SO_ATTACH_FILTER, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE, _SO_NO_CHECK = 26, 32, 33, 11
 _SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
 _IP_MTU_DISCOVER, _IP_MTU, _IPV6_MTU = 10, 14, 24
 _PMTUDISC_DONT, _PMTUDISC_DO = 0, 2
@@ -63,11 +64,11 @@ class Underlay(ABC):
         """
 
     @abstractmethod
-    def sender(self, path: TunnelPath) -> Send:
+    def sender(self, path: TunnelPath, seal: Seal | None) -> Send:
         """How to send inner packets by `path`; never fragments where the kernel lets us say so."""
 
     @abstractmethod
-    def fragmenting_sender(self, path: TunnelPath) -> Send:
+    def fragmenting_sender(self, path: TunnelPath, seal: Seal | None) -> Send:
         """The same, but the outer packet may be fragmented."""
 
     def path_mtu(self, path: TunnelPath) -> int:
@@ -91,9 +92,11 @@ class Underlay(ABC):
 
 
 class Ipv4Underlay(Underlay):
-    """One UDP socket, and raw sockets for IPv4 and IPv6 directly in IPv4."""
+    """One UDP socket, raw sockets for IPv4 and IPv6 directly in IPv4, and port 4500 for protected payload."""
 
-    def __init__(self, local: IPv4Address, port: int, interface: str, mark: int) -> None:
+    def __init__(
+        self, local: IPv4Address, port: int, interface: str, mark: int, esp_port: int | None
+    ) -> None:
         address = (str(local), port)
         opened: list[socket.socket] = []
         try:
@@ -103,6 +106,7 @@ class Ipv4Underlay(Underlay):
                 (socket.SOCK_RAW, PROTOCOL_IPV6),
             ):
                 opened.append(_open(socket.AF_INET, kind, protocol, interface, mark, address))
+            self._esp = None if esp_port is None else _open_esp(local, esp_port, interface, mark)
         except OSError:
             _close_all(opened)
             raise
@@ -113,22 +117,36 @@ class Ipv4Underlay(Underlay):
             Intake(IntakeKind.RAW_IPV4, self._ipv4),
             Intake(IntakeKind.RAW_IPV4, self._ipv6),
         ]
+        if self._esp is not None:
+            intakes.append(Intake(IntakeKind.UDP_ESP, self._esp))
         super().__init__(local, self._udp.getsockname()[1], interface, mark, intakes)
 
     def send_control(self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes) -> str | None:
         return _send_control(self._udp, packet, (str(remote), remote_port))
 
-    def sender(self, path: TunnelPath) -> Send:
-        if path.encapsulation is Encapsulation.IP_IN_IP:
-            address = (str(path.remote), 0)
-            return _by_version(_sender(self._ipv4, address, _MARKS4), _sender(self._ipv6, address, _MARKS4))
-        send = _sender(self._udp, (str(path.remote), path.remote_port), _MARKS4)
-        if path.encapsulation is Encapsulation.UDP:
-            return send
-        return _tlv_sender(self._udp, (str(path.remote), path.remote_port), path.encapsulation)
+    def sender(self, path: TunnelPath, seal: Seal | None) -> Send:
+        address = (str(path.remote), path.remote_port)
+        match path.encapsulation:
+            case Encapsulation.IP_IN_IP:
+                return _by_version(
+                    _sender(self._ipv4, (address[0], 0), _MARKS4),
+                    _sender(self._ipv6, (address[0], 0), _MARKS4),
+                )
+            case Encapsulation.UDP:
+                return _sender(self._udp, address, _MARKS4)
+            case Encapsulation.UDP_TLV | Encapsulation.UDP_TLV_DRAFT as kind:
+                return _wrapping_sender(self._udp, address, lambda packet: wrap(packet, kind), _MARKS4)
+            case Encapsulation.ESP_UDP:
+                if self._esp is None or seal is None:
+                    return _refuse
+                return _wrapping_sender(self._esp, address, seal, _MARKS4)
+            case Encapsulation.ESP:
+                return _refuse
+            case _:
+                assert_never(path.encapsulation)
 
-    def fragmenting_sender(self, path: TunnelPath) -> Send:
-        send = self.sender(path)
+    def fragmenting_sender(self, path: TunnelPath, seal: Seal | None) -> Send:
+        send = self.sender(path, seal)
 
         def send_fragmented(packet: bytes) -> None:
             sockets = [intake.socket for intake in self.intakes]
@@ -150,7 +168,7 @@ class Ipv6Underlay(Underlay):
     raw socket, so control is received by a packet socket, and sent with a header of our own making.
     """
 
-    def __init__(self, local: IPv6Address, interface: str, mark: int) -> None:
+    def __init__(self, local: IPv6Address, interface: str, mark: int, protected: bool) -> None:
         address = (str(local), 0)
         opened: list[socket.socket] = []
         try:
@@ -165,48 +183,70 @@ class Ipv6Underlay(Underlay):
             ):
                 bind_to = None if protocol == socket.IPPROTO_RAW else address
                 opened.append(_open(socket.AF_INET6, socket.SOCK_RAW, protocol, interface, mark, bind_to))
-            for quiet in opened[3:]:
+            for quiet in opened[3 : 4 if protected else 5]:
                 _attach_filter(quiet, accept_nothing())
             opened.append(_open_control(local, interface))
         except OSError:
             _close_all(opened)
             raise
-        self._ipv4, self._ipv6, self._header_included, *self._quiet, control = opened
-        for payload in (self._ipv4, self._ipv6):
+        self._ipv4, self._ipv6, self._header_included, self._quiet, self._esp, control = opened
+        for payload in (self._ipv4, self._ipv6, self._esp):
             payload.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
         intakes = [
             Intake(IntakeKind.RAW_IPV6, self._ipv4),
             Intake(IntakeKind.RAW_IPV6, self._ipv6),
             Intake(IntakeKind.CONTROL, control),
         ]
+        if protected:
+            intakes.append(Intake(IntakeKind.RAW_IPV6_ESP, self._esp))
         super().__init__(local, 0, interface, mark, intakes)
 
     def send_control(self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes) -> str | None:
         return _send_control(self._header_included, packet, (str(remote), 0, 0, 0))
 
-    def sender(self, path: TunnelPath) -> Send:
-        if path.encapsulation is not Encapsulation.IP_IN_IP:
-            return _refuse_udp
+    def sender(self, path: TunnelPath, seal: Seal | None) -> Send:
         address = (str(path.remote), 0, 0, 0)
+        if path.encapsulation is Encapsulation.ESP and seal is not None:
+            return _wrapping_sender(self._esp, address, seal, _MARKS6)
+        if path.encapsulation is not Encapsulation.IP_IN_IP:
+            return _refuse
         return _by_version(_sender(self._ipv4, address, _MARKS6), _sender(self._ipv6, address, _MARKS6))
 
-    def fragmenting_sender(self, path: TunnelPath) -> Send:
+    def fragmenting_sender(self, path: TunnelPath, seal: Seal | None) -> Send:
         """The same socket: Linux fragments what raw IPv6 sockets send, whatever they ask for."""
-        return self.sender(path)
+        return self.sender(path, seal)
 
     def close(self) -> None:
         super().close()
-        _close_all([self._header_included, *self._quiet])
+        _close_all([self._header_included, self._quiet, self._esp])
 
 
-def open_ipv4_underlay(local: IPv4Address, port: int, interface: str | None, mark: int) -> Ipv4Underlay:
-    """Sockets at `local`; port 0 lets the kernel choose. OSError if the address or a privilege is missing."""
-    return Ipv4Underlay(local, port, interface or "", mark)
+def open_ipv4_underlay(
+    local: IPv4Address, port: int, interface: str | None, mark: int, esp_port: int | None = None
+) -> Ipv4Underlay:
+    """Sockets at `local`; port 0 lets the kernel choose. OSError if the address or a privilege is missing.
+
+    `esp_port`: also take in protected payload in UDP, at that port; 0 as above.
+    """
+    return Ipv4Underlay(local, port, interface or "", mark, esp_port)
 
 
-def open_ipv6_underlay(local: IPv6Address, interface: str | None, mark: int) -> Ipv6Underlay:
-    """Sockets at `local`. OSError if the address (tentative ones too) or a privilege is missing."""
-    return Ipv6Underlay(local, interface or "", mark)
+def open_ipv6_underlay(
+    local: IPv6Address, interface: str | None, mark: int, protected: bool = False
+) -> Ipv6Underlay:
+    """Sockets at `local`. OSError if the address (tentative ones too) or a privilege is missing.
+
+    `protected`: also take in protected payload.
+    """
+    return Ipv6Underlay(local, interface or "", mark, protected)
+
+
+def _open_esp(local: IPv4Address, port: int, interface: str, mark: int) -> socket.socket:
+    """UDP without checksums: the ICV says more, and a NAT has one thing less to get wrong (RFC 3948, 2.1)."""
+    opened = _open(socket.AF_INET, socket.SOCK_DGRAM, 0, interface, mark, (str(local), port))
+    opened.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
+    opened.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+    return opened
 
 
 def _open(
@@ -295,15 +335,15 @@ def _sender(opened: socket.socket, address: _Address, marks: _Marks) -> Send:
     return send
 
 
-def _tlv_sender(opened: socket.socket, address: _Address, encapsulation: Encapsulation) -> Send:
+def _wrapping_sender(opened: socket.socket, address: _Address, wrapped: Seal, marks: _Marks) -> Send:
     sendto, sendmsg = opened.sendto, opened.sendmsg
 
     def send(packet: bytes) -> None:
-        tos = tos_of(packet)
+        tos = tos_of(packet) if packet else 0
         if tos:
-            sendmsg((wrap(packet, encapsulation),), _MARKS4[tos], 0, address)
+            sendmsg((wrapped(packet),), marks[tos], 0, address)
         else:
-            sendto(wrap(packet, encapsulation), address)
+            sendto(wrapped(packet), address)
 
     return send
 
@@ -320,9 +360,9 @@ def _by_version(send4: Send, send6: Send) -> Send:
     return send
 
 
-def _refuse_udp(packet: bytes) -> None:
-    """The draft forbids UDP over IPv6 and RFC 5555 keeps it for last (D11): there is no socket for it."""
-    raise OSError(errno.EPROTONOSUPPORT, "no UDP encapsulation over IPv6")
+def _refuse(packet: bytes) -> None:
+    """No UDP over IPv6, which the draft forbids and RFC 5555 keeps for last (D11); nothing in the clear."""
+    raise OSError(errno.EPROTONOSUPPORT, "no such encapsulation over this family")
 
 
 def _send_control(opened: socket.socket, packet: bytes, address: _Address) -> str | None:

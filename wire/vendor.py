@@ -6,12 +6,15 @@ Pure. RFC 5094 (type 19: vendor, subtype, data).
   sees the address translation on the way (RFC 5555 section 5.1: the outer header is not protected).
 * Interruption (in a Binding Update): for how long nothing could be received, so that the home agent can send
   again what it sent into a path that was gone.
+* Protection (in both): this end's share of the keys of protected payload (tunnel.protection). Nothing in it
+  is secret, but whoever could change it could keep the ends from agreeing: the message has to be authentic.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from wire.options import Option, UnknownOption
@@ -19,13 +22,27 @@ from wire.options import Option, UnknownOption
 VENDOR_SPECIFIC = 19
 VENDOR = 32473
 """The enterprise number of RFC 5612; this project has none of its own."""
-OBSERVED_IPV4, INTERRUPTION = 1, 2
+OBSERVED_IPV4, INTERRUPTION, PROTECTION = 1, 2, 3
 MAX_INTERRUPTION = 0xFFFF / 1000
 """Seconds."""
 
 _HEAD = struct.Struct("!IB")
 _OBSERVED = struct.Struct("!4sH")
 _MILLISECONDS = struct.Struct("!H")
+_PROTECTION = struct.Struct("!I16sI")
+NONCE_SIZE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """The sender takes in protected payload under `spi`; `nonce` is its share of the keys.
+
+    `answers` is the SPI of the other end's share that this one belongs to, 0 in a Binding Update.
+    """
+
+    spi: int
+    nonce: bytes
+    answers: int = 0
 
 
 def observed_option(address: IPv4Address, port: int) -> UnknownOption:
@@ -52,6 +69,19 @@ def interruption_in(options: Iterable[Option]) -> float | None:
     """Seconds in the first such option; None when there is none."""
     data = _data(options, INTERRUPTION, _MILLISECONDS.size)
     return None if data is None else int(_MILLISECONDS.unpack(data)[0]) / 1000
+
+
+def protection_option(protection: Protection) -> UnknownOption:
+    """The share of the sender. ValueError if its nonce is not NONCE_SIZE octets long."""
+    if len(protection.nonce) != NONCE_SIZE:
+        raise ValueError(f"a nonce has {NONCE_SIZE} octets")
+    return _option(PROTECTION, _PROTECTION.pack(protection.spi, protection.nonce, protection.answers))
+
+
+def protection_in(options: Iterable[Option]) -> Protection | None:
+    """The share in the first such option; None when there is none."""
+    data = _data(options, PROTECTION, _PROTECTION.size)
+    return None if data is None else Protection(*_PROTECTION.unpack(data))
 
 
 def _option(subtype: int, data: bytes) -> UnknownOption:
