@@ -121,7 +121,8 @@ def test_on_ipv6_the_answer_has_a_type_2_routing_header_with_the_home_address(fr
         assert frame["mip6.ba.status"] == ["0"]
 
 
-@pytest.mark.requirement("R033", "R034", "R035", "R036", "R045", "R084", "R087a", "R090f", "R096b")
+@pytest.mark.requirement("R033", "R034", "R035", "R036", "R044", "R045", "R084", "R087a")
+@pytest.mark.requirement("R090c", "R090f", "R096b")
 @pytest.mark.parametrize("network", ["198.51.100.", "192.168.7."])
 def test_on_ipv4_the_update_is_in_vanilla_udp_and_names_its_care_of_address(
     frames: list[Frame], network: str
@@ -150,6 +151,12 @@ def test_on_ipv4_the_answer_is_in_udp_without_routing_header_and_says_whether_th
         assert (frame["ipv6.src"], frame["ipv6.dst"]) == ([AGENT6], [HOME6])
         assert frame["mip6.natd.refresh_t"] == [refresh]
         assert frame["mip6.ipv4aa.sts"] == ["0"]
+
+
+@pytest.mark.requirement("R054", "R055")
+def test_nothing_but_home_registration_is_signalled(frames: list[Frame]) -> None:
+    """No return routability on IPv4 links, nor for IPv4 traffic: everything goes by the home agent."""
+    assert {frame["mip6.mhtype"][-1] for frame in frames} == {"5", "6"}
 
 
 def test_every_update_is_answered_with_its_own_sequence_number(frames: list[Frame]) -> None:

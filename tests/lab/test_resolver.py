@@ -28,8 +28,9 @@ INSIDE = textwrap.dedent(
 
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     subprocess.run(["mount", "--bind", sys.argv[1], "/etc/resolv.conf"], check=True)
-    server = subprocess.Popen(["dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--conf-file=/dev/null",
-        "--pid-file", "--user=root", "--listen-address=127.0.0.1", "--bind-interfaces", *json.loads(sys.argv[2])])
+    alone = ["--keep-in-foreground", "--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--pid-file"]
+    there = ["--user=root", "--listen-address=127.0.0.1", "--bind-interfaces"]
+    server = subprocess.Popen(["dnsmasq", *alone, *there, *json.loads(sys.argv[2])])
     questions = {
         "service": ByService("example.net", ("mip6ha.ipv6", "_mip6._ipv6"), 4191),
         "only6": ByName("only6.example.net", 4191),
@@ -70,7 +71,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     return dict(json.loads(run.stdout))
 
 
-@pytest.mark.requirement("R013", "R014", "R015")
+@pytest.mark.requirement("R006", "R012", "R013", "R014", "R015")
 def test_srv_targets_come_in_order_each_with_the_two_addresses_of_its_own_name(
     answers: dict[str, object],
 ) -> None:

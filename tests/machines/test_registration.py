@@ -24,7 +24,7 @@ MOBILE = link("eth0", MOBILE4)
 UNUSED_STATUSES = [s for s in BindingStatus if s >= 128]
 
 
-@pytest.mark.requirement("R020", "R097")
+@pytest.mark.requirement("R001", "R020", "R021", "R068", "R097")
 def test_on_an_ipv6_link_the_update_has_home_address_option_and_alternate_care_of_address() -> None:
     script = Script().at(0.0).links(OFFICE)
     sent = script.one()
@@ -32,7 +32,8 @@ def test_on_an_ipv6_link_the_update_has_home_address_option_and_alternate_care_o
     assert sent.packet.source == OFFICE6
     assert sent.packet.home_address_option == script.config.home.ipv6
     assert first(sent.update.options, AlternateCareOfAddress) == AlternateCareOfAddress(OFFICE6)
-    assert sent.update.flags == UpdateFlag.ACKNOWLEDGE | UpdateFlag.HOME
+    assert sent.update.flags == UpdateFlag.ACKNOWLEDGE | UpdateFlag.HOME, "no M: a MAP is not asked for"
+    assert first(sent.update.options, Ipv4HomeAddress) == Ipv4HomeAddress(HOME4)
     assert first(sent.update.options, Ipv4CareOfAddress) is None
 
 
@@ -154,6 +155,7 @@ def test_a_home_agent_that_always_answers_135_gets_at_most_three_updates_a_secon
 
 
 @pytest.mark.parametrize("status", [*UNUSED_STATUSES, 200, 255])
+@pytest.mark.requirement("R099")
 def test_every_refusal_leads_to_a_defined_state(status: int) -> None:
     script = Script().at(0.0).links(OFFICE)
     script.answer(script.one(), status=status)
@@ -164,7 +166,7 @@ def test_every_refusal_leads_to_a_defined_state(status: int) -> None:
     else:
         assert script.node.deadline() is not None
         assert script.sleep() in (
-            "retry after refusal", "try again what failed", "binding update retry"
+            "retry after refusal", "try again what failed", "binding update retry", "deregistration retry"
         )  # fmt: skip
 
 
@@ -176,7 +178,7 @@ def test_any_status_below_128_is_an_acceptance(status: int) -> None:
     assert script.state == "bound"
 
 
-@pytest.mark.requirement("R100", "R069")
+@pytest.mark.requirement("R069", "R096g", "R100")
 def test_status_144_makes_the_node_ask_again_without_forcing_udp() -> None:
     script = Script(configuration(more="[tunnel]\nforce_udp = true")).at(0.0).links(CAFE)
     first_try = script.one()
@@ -216,7 +218,7 @@ def test_a_home_agent_that_forces_udp_gets_udp_and_no_keepalives() -> None:
     assert due.reason == "binding refresh"
 
 
-@pytest.mark.requirement("R108", "R086a")
+@pytest.mark.requirement("R070", "R086a", "R096h", "R108")
 def test_tlv_is_used_only_if_both_ends_say_so_and_is_negotiated_anew_each_time() -> None:
     more = '[wire]\nprofile = "rfc5555+rfc5845-tlv"\n[tunnel]\ntlv = true'
     script = Script(configuration(more=more))
@@ -289,6 +291,25 @@ def test_a_dynamic_ipv4_home_address_is_asked_for_with_zeros_and_kept_once_alloc
 def test_without_an_ipv4_home_address_no_option_is_sent() -> None:
     script = Script(configuration(ipv4="")).at(0.0).links(OFFICE)
     assert first(script.one().update.options, Ipv4HomeAddress) is None
+
+
+@pytest.mark.requirement("R030", "R031", "R032")
+def test_what_a_nat_is_there_for_is_learnt_from_each_answer_and_used_for_the_tunnel_only() -> None:
+    script = Script()
+    script.bind(MOBILE, refresh=110)
+    behind = script.all_actions
+    assert script.node.registration.binding is not None
+    assert script.node.registration.binding.nat is True
+    script.feed(Refresh())
+    script.all_actions = []
+    script.answer(script.one())
+    assert script.node.registration.binding.nat is False
+    assert script.path.encapsulation is Encapsulation.IP_IN_IP
+    kinds = {type(action).__name__ for action in (*behind, *script.all_actions)}
+    assert kinds <= {
+        "KeepUnderlays", "ConfigureEndpoint", "InstallRoutes", "SendControl", "ConfigureKernel", "Remember", "AnnounceHome",
+        "Report",
+    }, "nothing but the registration asks about the network"  # fmt: skip
 
 
 # ---- keepalives -----------------------------------------------------------------------------
