@@ -307,8 +307,8 @@ def test_what_a_nat_is_there_for_is_learnt_from_each_answer_and_used_for_the_tun
     assert script.path.encapsulation is Encapsulation.IP_IN_IP
     kinds = {type(action).__name__ for action in (*behind, *script.all_actions)}
     assert kinds <= {
-        "KeepUnderlays", "ConfigureEndpoint", "InstallRoutes", "SendControl", "ConfigureKernel", "Remember", "AnnounceHome",
-        "Report",
+        "KeepUnderlays", "ConfigureEndpoint", "InstallRoutes", "SendControl", "ConfigureKernel", "Remember",
+        "AnnounceHome", "Report",
     }, "nothing but the registration asks about the network"  # fmt: skip
 
 
