@@ -42,7 +42,6 @@ watch_s = 0
 [[step]]
 start = "home-agent"
 on = "ha"
-watch_s = 0
 [[step]]
 move = "office"
 """
