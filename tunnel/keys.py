@@ -1,7 +1,8 @@
 """The key file: TOML, readable by its owner only; what it holds decides how messages are authenticated.
 
 Performs I/O. RFC 4877 (one ESP association a direction), RFC 4285 (one association for the authentication
-option), RFC 8221 section 3 (why AES-GCM is refused), threats.md C.1 row 23 (keys in no log and no argv).
+option), RFC 8221 section 3 (why AES-GCM is refused for messages), threats.md C.1 row 23 (keys in no log and
+no argv). Beside either of them stands the key from which those of protected payload are derived.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar, assert_never
 
 from tunnel.authentication import KEY_SIZE, AuthenticationAssociation, Keys
+from tunnel.protection import PAYLOAD_KEY_SIZE, PayloadKey
 from tunnel.security import FIRST_FREE_SPI, Encryption, Integrity, KeyPair, SecurityAssociation
 
 __all__ = [
     "ACK_SECTION",
     "AUTHENTICATION_SECTION",
+    "PAYLOAD_SECTION",
     "UPDATE_SECTION",
     "AuthenticationAssociation",
     "KeyFileError",
@@ -29,12 +32,15 @@ __all__ = [
     "Method",
     "generate_keys",
     "load_keys",
+    "load_payload_key",
+    "needed_payload_key",
     "write_keys",
 ]
 
 UPDATE_SECTION = "update"
 ACK_SECTION = "ack"
 AUTHENTICATION_SECTION = "authentication"
+PAYLOAD_SECTION = "payload"
 
 _EITHER = "either [update] and [ack], for ESP, or [authentication], for the authentication option"
 _STATIC_KEYS = (
@@ -43,8 +49,10 @@ _STATIC_KEYS = (
 )
 _FIELDS = ("spi", "integrity", "integrity_key", "encryption", "encryption_key")
 _AUTHENTICATION_FIELDS = ("spi", "key", "identifier")
+_PAYLOAD_FIELDS = ("key",)
 _MAX_SIZE = 65536
 _HINT = f"each section holds {', '.join(_FIELDS)}"
+_PAYLOAD_HINT = f'[payload] holds key = "{2 * PAYLOAD_KEY_SIZE} hexadecimal digits"'
 _ChoiceT = TypeVar("_ChoiceT", bound=Enum)
 
 
@@ -69,7 +77,7 @@ def load_keys(path: Path | str) -> Keys:
     """Read a key file. KeyFileError when it is missing, readable by others, or not what it should be."""
     path = Path(path)
     document = _parse(path, _read_private(path))
-    unknown = sorted(set(document) - {UPDATE_SECTION, ACK_SECTION, AUTHENTICATION_SECTION})
+    unknown = sorted(set(document) - {UPDATE_SECTION, ACK_SECTION, AUTHENTICATION_SECTION, PAYLOAD_SECTION})
     if unknown:
         raise KeyFileError(path, f"unknown section [{unknown[0]}]", f"keep {_EITHER}")
     for_esp = UPDATE_SECTION in document or ACK_SECTION in document
@@ -77,6 +85,7 @@ def load_keys(path: Path | str) -> Keys:
         raise KeyFileError(path, "holds keys for two methods, but one is in force", f"keep {_EITHER}")
     if not for_esp and AUTHENTICATION_SECTION not in document:
         raise KeyFileError(path, "holds no keys", f"it needs {_EITHER}; see mnctl keygen --help")
+    _payload_key(path, document)
     if not for_esp:
         return _authentication(path, document)
     pair = KeyPair(_association(path, document, UPDATE_SECTION), _association(path, document, ACK_SECTION))
@@ -85,10 +94,51 @@ def load_keys(path: Path | str) -> Keys:
     return pair
 
 
+def load_payload_key(path: Path | str) -> PayloadKey | None:
+    """The key for protected payload, or None if the file has none. KeyFileError as of `load_keys`."""
+    path = Path(path)
+    return _payload_key(path, _parse(path, _read_private(path)))
+
+
+def needed_payload_key(path: Path | str) -> PayloadKey:
+    """The same where the configuration wants payload protected: KeyFileError if there is no key for it."""
+    key = load_payload_key(path)
+    if key is None:
+        why = "has no [payload] section, but protect_payload = true"
+        raise KeyFileError(Path(path), why, "write new keys with mnctl keygen, for both ends")
+    return key
+
+
+def _payload_key(path: Path, document: dict[str, Any]) -> PayloadKey | None:
+    table = document.get(PAYLOAD_SECTION)
+    if table is None:
+        return None
+    if not isinstance(table, dict):
+        raise KeyFileError(path, "[payload] is not a section", _PAYLOAD_HINT)
+    unknown = sorted(set(table) - set(_PAYLOAD_FIELDS))
+    if unknown:
+        raise KeyFileError(path, f"unknown key {unknown[0]!r} in [payload]", _PAYLOAD_HINT)
+    try:
+        return PayloadKey(_octets(path, table, PAYLOAD_SECTION, "key"))
+    except ValueError as error:
+        raise KeyFileError(path, f"[payload] {error}", _PAYLOAD_HINT) from None
+
+
 def generate_keys(
     random_bytes: Callable[[int], bytes] = secrets.token_bytes, method: Method = Method.ESP
 ) -> str:
     """The text of a new key file; for ESP AES-256-CBC with HMAC-SHA-256-128 in both directions."""
+    return "\n".join((_generate_for_messages(random_bytes, method), _generate_for_payload(random_bytes)))
+
+
+def _generate_for_payload(random_bytes: Callable[[int], bytes]) -> str:
+    return (
+        f"[{PAYLOAD_SECTION}]  # those of protected payload are derived from it, anew for every start\n"
+        f'key = "{random_bytes(PAYLOAD_KEY_SIZE).hex()}"\n'
+    )
+
+
+def _generate_for_messages(random_bytes: Callable[[int], bytes], method: Method) -> str:
     match method:
         case Method.ESP:
             return _generate_pair(random_bytes)

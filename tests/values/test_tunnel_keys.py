@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tunnel.keys import AuthenticationAssociation, KeyFileError, Method, generate_keys, load_keys, write_keys
+from tunnel.keys import (
+    AuthenticationAssociation,
+    KeyFileError,
+    Method,
+    generate_keys,
+    load_keys,
+    load_payload_key,
+    needed_payload_key,
+    write_keys,
+)
+from tunnel.protection import PayloadKey
 from tunnel.replay import ReplayWindow
 from tunnel.security import Encryption, Integrity, KeyPair, Opener, Sealer
 
@@ -90,6 +100,25 @@ def test_generated_keys_for_the_authentication_option_are_usable(tmp_path: Path)
     assert (a.spi, a.key) != (b.spi, b.key)
 
 
+@pytest.mark.requirement("R135")
+@pytest.mark.parametrize("method", list(Method))
+def test_either_kind_of_file_holds_a_key_for_payload_as_well(tmp_path: Path, method: Method) -> None:
+    for name in ("a", "b"):
+        write_keys(tmp_path / name, generate_keys(method=method))
+    a, b = needed_payload_key(tmp_path / "a"), load_payload_key(tmp_path / "b")
+    assert a != b
+    assert a.octets.hex() not in repr(a)
+
+
+def test_the_key_for_payload_may_be_missing_until_it_is_needed(tmp_path: Path) -> None:
+    path = written(tmp_path / "keys.toml", GOOD)
+    assert load_payload_key(path) is None
+    with pytest.raises(KeyFileError, match=r"no \[payload\] section, but protect_payload = true.*mnctl keygen"):
+        needed_payload_key(path)
+    key = load_payload_key(written(tmp_path / "more.toml", f'{GOOD}\n[payload]\nkey = "{KEY}"\n'))
+    assert key == PayloadKey(bytes.fromhex(KEY))
+
+
 def test_an_existing_file_is_never_replaced(tmp_path: Path) -> None:
     path = written(tmp_path / "keys.toml", GOOD)
     with pytest.raises(KeyFileError, match="exists already"):
@@ -111,6 +140,10 @@ def test_a_file_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: i
     [
         ("", "holds no keys"),
         (OPTION + GOOD, "keys for two methods"),
+        (GOOD + '[payload]\nkey = "00ff"\n', r"\[payload\] key must be 32 octets long, not 2"),
+        (GOOD + '[payload]\nkey = "xx"\n', r"\[payload\] key is not hexadecimal"),
+        (GOOD + f'[payload]\nkey = "{KEY}"\nspi = 5\n', r"unknown key 'spi' in \[payload\]"),
+        ("payload = 5\n" + GOOD, r"\[payload\] is not a section"),
         (OPTION + GOOD.partition("[ack]")[2].join(("[ack]", "")), "keys for two methods"),
         (OPTION.replace("0x1003", "255"), r"\[authentication\] spi must be between 0x100"),
         (OPTION.replace("0x1003", '"3"'), r"\[authentication\] spi must be a number"),
