@@ -6,7 +6,7 @@ Pure. RFC 6275 section 11.1 (Binding Update List), draft section 4.4, RFC 5555 s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from movement.policy import Attachment
 from tunnel.path import TunnelPath
@@ -49,12 +49,21 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the binding update list: one home address (draft section 4.4)."""
+    """One line of the binding update list: one home address or mobile network prefix (draft section 4.4)."""
 
-    home_address: IPv4Address | IPv6Address
+    home_address: IPv4Address | IPv6Address | IPv4Network | IPv6Network
     care_of: IPv4Address | IPv6Address
     encapsulation: str
     expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedPrefix:
+    """An IPv4 prefix that the home agent did not grant: status, or None if it did not answer."""
+
+    address: IPv4Address
+    length: int
+    status: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,8 @@ class Binding:
     `sent_at` is the instant at which the accepted Binding Update left: lifetimes count from it,
     since the home agent cannot have started its clock earlier. `keepalive` is the period in
     seconds of keepalives, None when the mapping needs none. `nat` is None on IPv6 links.
-    `observed` is the address, and port, that the home agent saw, if it tells.
+    `observed` is the address, and port, that the home agent saw, if it tells. `prefixes` are the mobile
+    network prefixes that it forwards to us as a `router`.
     """
 
     target: Target
@@ -83,12 +93,16 @@ class Binding:
     keepalive: float | None
     nat: bool | None
     observed: str | None
+    router: bool = False
+    prefixes: tuple[IPv4Network | IPv6Network, ...] = ()
+    refused_prefixes: tuple[RefusedPrefix, ...] = ()
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """The binding update list: an entry per home address."""
-        homes: list[IPv4Address | IPv6Address] = [self.home_address]
+        """The binding update list: an entry per home address and mobile network prefix."""
+        homes: list[IPv4Address | IPv6Address | IPv4Network | IPv6Network] = [self.home_address]
         if self.ipv4_home_address is not None:
             homes.append(self.ipv4_home_address)
+        homes += self.prefixes
         encapsulation = self.path.encapsulation.value
         return tuple(Entry(home, self.target.care_of, encapsulation, self.expires_at) for home in homes)

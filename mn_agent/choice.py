@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from mn_agent.binding_update_list import HomeAgent, Target
-from movement.policy import Attachment
+from mn_agent.config import Configuration
+from movement.policy import Attachment, Policy
 from runtime.node import Deadline
 
 SET_ASIDE = 300.0
@@ -96,6 +97,13 @@ class Choice:
     def deadline(self) -> Deadline | None:
         """When something that was set aside may be chosen again."""
         return Deadline(min(self._aside.values()), "try again what failed") if self._aside else None
+
+
+def policy_of(configuration: Configuration) -> Policy:
+    """Which links may be used: never those to the networks behind this node."""
+    wanted = configuration.movement
+    denied = (*wanted.deny, *configuration.ingress)
+    return Policy(wanted.interfaces, denied, wanted.prefer_ipv6, wanted.interfaces)
 
 
 def _present_first(home_agents: tuple[HomeAgent, ...], present: Target | None) -> tuple[HomeAgent, ...]:

@@ -17,7 +17,7 @@ DYNAMIC_IPV4 = IPv4Address("0.0.0.0")
 """The IPv4 home address that asks the home agent to allocate one (draft section 2.5)."""
 
 MAX_IPV4_PREFIXES = 7
-"""Home agents look at a bounded number of IPv4 Home Address options (ours at eight), the address among them."""
+"""Ours looks at eight IPv4 Home Address options of a Binding Update; one is for the home address."""
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Lifetime = Annotated[int, msgspec.Meta(ge=12, le=262140)]
@@ -124,7 +124,8 @@ class RouterSection(_Section, frozen=True):
             raise ValueError('mode = "explicit" names IPv6 prefixes; without any, use mode = "implicit"')
         if ipv4 > MAX_IPV4_PREFIXES:
             raise ValueError(f"{ipv4} IPv4 prefixes are more than one Binding Update asks for")
-        for prefix in (*self.ipv6_prefixes, *self.ipv4_prefixes):
+        prefixes: tuple[IPv4Network | IPv6Network, ...] = (*self.ipv6_prefixes, *self.ipv4_prefixes)
+        for prefix in prefixes:
             if not _is_routed(prefix):
                 raise ValueError(f"{prefix} is not a unicast prefix that hosts can have")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 
 from mn_agent.actions import (
@@ -20,12 +21,14 @@ from mn_agent.actions import (
 from mn_agent.binding_update_list import Binding, HomeAgent, Target
 from mn_agent.config import Configuration
 from mn_agent.messages import candidate_paths
+from mn_agent.mobile_router import NOTHING, Behind
 from movement.policy import Attachment
-from movement.snapshot import Snapshot
+from movement.snapshot import Link, Snapshot
 from tunnel.endpoint import EndpointConfig
 from tunnel.forwarding import Route
 from tunnel.home_kernel import at_home_kernel, returning_kernel
 from tunnel.kernel import KernelConfig, LocalPrefix, RoutingMode, mobile_node_kernel
+from tunnel.mobile_network import MobileNetwork, with_mobile_network
 from tunnel.path import Encapsulation, TunnelPath
 
 UNBOUND_MTU = 1400
@@ -49,6 +52,7 @@ class Surroundings:
     """The home agent has let go, and `target` is on the home link."""
     allocated: IPv4Address | None = None
     """The IPv4 home address of the last binding."""
+    behind: Behind = NOTHING
 
 
 def desired(around: Surroundings) -> tuple[Action, ...]:
@@ -95,7 +99,7 @@ def underlays(around: Surroundings) -> tuple[Attachment, ...]:
 
 
 def routes(around: Surroundings) -> tuple[Route, ...]:
-    """Routes of the home addresses.
+    """Routes of the home addresses and of the networks behind this node.
 
     Payload follows the binding. Before the first acknowledgement it follows the Binding Update at
     once: the home agent takes either encapsulation from the registered care-of address, and drops
@@ -115,7 +119,8 @@ def routes(around: Surroundings) -> tuple[Route, ...]:
     else:
         return ()
     accept = tuple(dict.fromkeys((*candidates, *around.old_paths)))
-    return tuple(Route(ip_network(home), path, accept) for home in home_addresses(around))
+    networks = around.behind.networks if binding is None else binding.prefixes
+    return tuple(Route(ip_network(home), path, accept) for home in (*home_addresses(around), *networks))
 
 
 def endpoint(around: Surroundings) -> EndpointConfig:
@@ -147,10 +152,11 @@ def kernel(around: Surroundings) -> KernelConfig:
     """Addresses, rules, routes and guard of this host."""
     target, home = around.target, around.configuration.home.ipv6
     if target is None or not target.at_home:
-        return _kernel_abroad(around)
+        return _with_networks(around, _kernel_abroad(around))
     if around.at_home:
         return _kernel_at_home(around, target.attachment)
-    return returning_kernel(_kernel_abroad(around), home, target.attachment.interface)
+    abroad = _with_networks(around, _kernel_abroad(around))
+    return returning_kernel(abroad, home, target.attachment.interface)
 
 
 def _kernel_at_home(around: Surroundings, place: Attachment) -> KernelConfig:
@@ -183,7 +189,31 @@ def _kernel_abroad(around: Surroundings) -> KernelConfig:
         local_prefixes=_local_prefixes(around),
         home_prefixes=(home_prefix(configuration),),
         uplinks=_uplinks(around),
+        ingress=(link.name for link in _ingress(around)),
     )
+
+
+def _with_networks(around: Surroundings, config: KernelConfig) -> KernelConfig:
+    """The same for a mobile router."""
+    if around.configuration.router is None:
+        return config
+    links = _ingress(around)
+    network = MobileNetwork(
+        prefixes=around.behind.networks,
+        interfaces=tuple(link.name for link in links),
+        links=tuple(link.name for link in links if link.up),
+        connected=tuple(_local_prefixes(around)),
+        allocated=around.behind.allocated,
+        care_of=tuple(_other_addresses(around)),
+    )
+    return with_mobile_network(config, network)
+
+
+def _ingress(around: Surroundings) -> tuple[Link, ...]:
+    """The links to the networks behind this node, in the order of the configuration."""
+    patterns = around.configuration.ingress
+    ranked = ((pattern, link) for pattern in patterns for link in around.snapshot.links)
+    return tuple(dict.fromkeys(link for pattern, link in ranked if fnmatchcase(link.name, pattern)))
 
 
 def _other_addresses(around: Surroundings) -> Iterator[IPv4Address | IPv6Address]:

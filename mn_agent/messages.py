@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 from mn_agent.binding_update_list import Binding, Target
 from mn_agent.config import Configuration
+from mn_agent.ipv4_answers import address_answer
+from mn_agent.mobile_router import HOST, RouterPart
 from tunnel.envelope import ControlPacket
 from tunnel.path import Encapsulation, TunnelPath
 from wire.mobility import AckFlag, BindingAck, BindingStatus, BindingUpdate, UpdateFlag
@@ -22,6 +24,7 @@ from wire.options import (
     Ipv4AddressAck,
     Ipv4CareOfAddress,
     Ipv4HomeAddress,
+    MobileNetworkPrefix,
     NatDetection,
     Option,
     first,
@@ -46,6 +49,7 @@ class Wish:
     force_udp: bool
     tlv: bool
     profile: Profile
+    router: RouterPart = HOST
 
     @classmethod
     def of(cls, configuration: Configuration) -> Wish:
@@ -75,6 +79,10 @@ def compose_update(wish: Wish, target: Target, sequence: int, lifetime: int) -> 
     options: list[Option] = []
     if wish.ipv4 is not None:
         options.append(Ipv4HomeAddress(wish.ipv4))
+    if wish.router.as_router:
+        flags |= UpdateFlag.ROUTER
+        options += wish.router.requests
+        options += (MobileNetworkPrefix(prefix) for prefix in wish.router.prefixes)
     care_of = target.care_of
     if wish.tlv:
         flags |= UpdateFlag.TLV
@@ -129,7 +137,7 @@ def accepted_binding(
     if advice is not None and 0 < advice.interval < lifetime:
         refresh = min(refresh, advice.interval)
     nat = first(ack.options, NatDetection)
-    address_ack = _matching_ack(update, ack)
+    address_ack = address_answer(update, ack)
     accepted_ipv4 = address_ack if address_ack is not None and address_ack.status < 128 else None
     return Binding(
         target=target,
@@ -154,15 +162,6 @@ def accepted_binding(
 def ipv4_unacknowledged(update: BindingUpdate, ack: BindingAck) -> bool:
     """The update asked for an IPv4 home address and the answer ignores it (draft section 2.3.1)."""
     return first(update.options, Ipv4HomeAddress) is not None and first(ack.options, Ipv4AddressAck) is None
-
-
-def _matching_ack(update: BindingUpdate, ack: BindingAck) -> Ipv4AddressAck | None:
-    asked = first(update.options, Ipv4HomeAddress)
-    answer = first(ack.options, Ipv4AddressAck)
-    if asked is None or answer is None:
-        return None
-    unusable = answer.address.is_unspecified or answer.address.is_multicast or answer.address.is_loopback
-    return None if answer.status < 128 and unusable else answer
 
 
 def _observed(target: Target, ack: BindingAck) -> str | None:
@@ -218,12 +217,21 @@ class Reaction(Enum):
 
     RESYNCHRONISE = "use the sequence number the home agent named"
     WITHOUT_FORCED_UDP = "ask again without forcing UDP"
+    NOT_AS_ROUTER = "ask another home agent, which may take a mobile router; if there is none, be a host"
+    OTHER_TYPE = "end the registration of the other type, then ask again"
     ANOTHER_HOME_AGENT = "try the next home agent, then wait"
     ANOTHER_CARE_OF_ADDRESS = "try another care-of address, then wait"
     GIVE_UP = "stop until the configuration changes or the user asks"
 
 
+_ROUTER_STATUSES = (
+    BindingStatus.ROUTER_NOT_PERMITTED,
+    BindingStatus.INVALID_PREFIX,
+    BindingStatus.NOT_AUTHORISED_FOR_PREFIX,
+    BindingStatus.FORWARDING_SETUP_FAILED,
+)
 _REACTIONS: dict[int, Reaction] = {
+    BindingStatus.TYPE_CHANGE_DISALLOWED: Reaction.OTHER_TYPE,
     BindingStatus.SEQUENCE_OUT_OF_WINDOW: Reaction.RESYNCHRONISE,
     BindingStatus.DUPLICATE_ADDRESS: Reaction.GIVE_UP,
     BindingStatus.AUTHENTICATION_FAILED: Reaction.GIVE_UP,
@@ -239,4 +247,6 @@ def reaction_to(status: int, update: BindingUpdate) -> Reaction:
     """
     if status == BindingStatus.CANNOT_FORCE_UDP and UpdateFlag.FORCE_UDP in update.flags:
         return Reaction.WITHOUT_FORCED_UDP
+    if status in _ROUTER_STATUSES and UpdateFlag.ROUTER in update.flags:
+        return Reaction.NOT_AS_ROUTER
     return _REACTIONS.get(status, Reaction.ANOTHER_HOME_AGENT)

@@ -24,7 +24,7 @@ from mn_agent.actions import (
 from mn_agent.associations import associations_for
 from mn_agent.authentication import ClockCorrected
 from mn_agent.binding_update_list import Binding, Target
-from mn_agent.choice import ANY, SET_ASIDE, Choice, Wanted
+from mn_agent.choice import ANY, SET_ASIDE, Choice, Wanted, policy_of
 from mn_agent.config import Configuration
 from mn_agent.desired import Surroundings, desired, home_addresses, home_prefix, in_order
 from mn_agent.discovery import discovery_for
@@ -44,6 +44,7 @@ from mn_agent.handover import Journal, label, origin_of
 from mn_agent.home_link import apart_from, with_home
 from mn_agent.memory import Memory
 from mn_agent.messages import Reaction, Wish, with_interruption
+from mn_agent.mobile_router import MobileRouter
 from mn_agent.registration import HomeRegistration
 from mn_agent.registration_states import (
     AskLastSent,
@@ -64,7 +65,7 @@ from mn_agent.registration_states import (
 )
 from mn_agent.summary import summarise
 from movement.detector import Detector
-from movement.policy import Attachment, Policy
+from movement.policy import Attachment
 from movement.snapshot import Snapshot
 from runtime.node import Deadline, earliest
 from tunnel.authentication import Keys
@@ -114,11 +115,9 @@ class MobileNode:
             reachable=configuration.binding.reachable,
             retry_unacknowledged_ipv4=configuration.binding.retry_unacknowledged_ipv4,
             first_timeout=configuration.binding.first_registration_timeout,
+            router=MobileRouter(configuration.router),
         )
-        movement = configuration.movement
-        self._detector = Detector(
-            Policy(movement.interfaces, movement.deny, movement.prefer_ipv6, movement.interfaces)
-        )
+        self._detector = Detector(policy_of(configuration))
         self._snapshot = Snapshot(())
         self._cause_at = now
         self._in_flight = MOST_IN_FLIGHT
@@ -159,17 +158,7 @@ class MobileNode:
     @property
     def target(self) -> Target | None:
         """Where the binding is, or is being made."""
-        match self.registration.state:
-            case Registering(target=target) | Refusing(target=target) | Deregistering(target=target):
-                return target
-            case AtHome(target=target):
-                return target
-            case Registered(binding=binding):
-                return binding.target
-            case Idle():
-                return None
-            case _:
-                assert_never(self.registration.state)
+        return self.registration.target
 
     def surroundings(self) -> Surroundings:
         """What the desired state of host and tunnel is derived from."""
@@ -183,6 +172,7 @@ class MobileNode:
             tuple(path for path, _ in self._grace),
             isinstance(self.registration.state, AtHome),
             self.registration.allocated,
+            self.registration.router.behind,
         )
 
     @property
@@ -334,12 +324,16 @@ class MobileNode:
     def _unanswered(self, target: Target, count: int, now: float) -> list[Action]:
         if count < PATIENCE:
             return []
+        self.registration.router.silent(target.home_agent, now + SET_ASIDE)
         questions: list[Action] = [AskDns(query) for query in self.discovery.doubt(now)]
         return questions + self._abandon(target, SET_ASIDE, f"no answer to {count} binding updates", now)
 
     def _refused(self, target: Target, status: int, reaction: Reaction, now: float) -> list[Action]:
         if reaction is Reaction.GIVE_UP:
             return []
+        if reaction is Reaction.NOT_AS_ROUTER:
+            fields = {"home_agent": target.home_agent.name, "status": status, "text": status_text(status)}
+            return [Report("not-as-router", fields)]
         why = f"refused: {status_text(status)} ({status})"
         return self._abandon(target, SET_ASIDE, why, now)
 
@@ -363,7 +357,8 @@ class MobileNode:
         self._notice_lost_path()
         present = self.target
         known = present or self.registration.last_target
-        aim = self.choice.best(self.attachments, self.discovery.home_agents, known, now)
+        home_agents = self.registration.router.preferred(self.discovery.home_agents, now)
+        aim = self.choice.best(self.attachments, home_agents, known, now)
         if aim is None:
             return self._without_aim(present, now)
         if present is not None and _same(aim, present):

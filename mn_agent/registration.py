@@ -20,6 +20,7 @@ from mn_agent.messages import (
     ipv4_unacknowledged,
     reaction_to,
 )
+from mn_agent.mobile_router import MobileRouter
 from mn_agent.registration_states import (
     AskLastSent,
     AtHome,
@@ -54,6 +55,8 @@ DEREGISTRATION_TRIES = 3
 REFUSED_WAIT = 30.0
 """Seconds before a refused registration is tried again; doubles up to MAX_REFUSED_WAIT. Ours."""
 MAX_REFUSED_WAIT = 300.0
+ROLE_WAIT = 0.1
+"""Seconds for another home agent to be chosen before one that takes no router is asked as a host. Ours."""
 MAX_OUTSTANDING = 8
 
 
@@ -70,7 +73,9 @@ class HomeRegistration:
         reachable: bool = True,
         retry_unacknowledged_ipv4: bool = False,
         first_timeout: float = 1.5,
+        router: MobileRouter | None = None,
     ) -> None:
+        self.router = router or MobileRouter(None)
         self._wish = wish
         self._next_sequence = next_sequence
         self._rng = rng
@@ -81,6 +86,7 @@ class HomeRegistration:
         self._allocated: IPv4Address | None = None
         self._sends: deque[float] = deque(maxlen=MAX_UPDATE_RATE)
         self._refused_wait = REFUSED_WAIT
+        self._type_changed = False
         self.state: State = Idle(None, now)
 
     @property
@@ -97,6 +103,21 @@ class HomeRegistration:
             case Registering(previous=previous) | Refusing(previous=previous):
                 return previous
             case Idle() | AtHome() | Deregistering():
+                return None
+            case _:
+                assert_never(self.state)
+
+    @property
+    def target(self) -> Target | None:
+        """Where the binding is, or is being made or ended."""
+        match self.state:
+            case Registering(target=target) | Refusing(target=target) | Deregistering(target=target):
+                return target
+            case AtHome(target=target):
+                return target
+            case Registered(binding=binding):
+                return binding.target
+            case Idle():
                 return None
             case _:
                 assert_never(self.state)
@@ -188,8 +209,7 @@ class HomeRegistration:
                     self._continue_after(ack.sequence)
                     self.state = replace(state, retry_at=now)
                     return self.tick(now)
-                self.state = Idle(None, now)
-                return [Deregistered(confirmed=True)]
+                return self._deregistered(state, True, now)
             case Idle() | Registered() | AtHome() | Refusing():
                 return []
             case _:
@@ -276,22 +296,23 @@ class HomeRegistration:
 
     def _send_deregistration(self, state: Deregistering, now: float) -> list[Effect]:
         if state.tries >= DEREGISTRATION_TRIES:
-            self.state = Idle(None, now)
-            return [Deregistered(confirmed=False)]
+            return self._deregistered(state, False, now)
         packet, update = self._compose(state.target, lifetime=0)
         timeout = state.timeout if state.tries == 0 else 2 * state.timeout
         outstanding = (*state.outstanding, Outstanding(update, now))
-        self.state = Deregistering(state.target, outstanding, timeout, now + timeout, state.tries + 1)
+        self.state = replace(
+            state, outstanding=outstanding, timeout=timeout, retry_at=now + timeout, tries=state.tries + 1
+        )
         return [SendUpdate(state.target, packet)]
 
     def compose(self, target: Target, lifetime: int, sequence: int) -> ControlPacket:
         """The Binding Update that would go to `target`; nothing is consumed."""
-        ipv4 = self._wish.ipv4
+        ipv4, router = self._wish.ipv4, self.router.part(target.home_agent, lifetime)
         if target.home_agent.ipv6 in self._without_ipv4:
-            ipv4 = None
+            ipv4, router = None, replace(router, requests=())
         elif ipv4 is not None and ipv4.is_unspecified and self._allocated is not None:
             ipv4 = self._allocated
-        return compose_update(replace(self._wish, ipv4=ipv4), target, sequence, lifetime)
+        return compose_update(replace(self._wish, ipv4=ipv4, router=router), target, sequence, lifetime)
 
     def _compose(self, target: Target, lifetime: int) -> tuple[ControlPacket, BindingUpdate]:
         packet = self.compose(target, lifetime, self._next_sequence)
@@ -319,15 +340,21 @@ class HomeRegistration:
             return [CameHome(state.target, state.previous)]
         if ack.status >= 128:
             return self._refused(state, answered.update, ack, now)
-        jitter = self._rng.uniform(-1.0, 1.0)
         target, update = state.target, answered.update
+        if self.router.is_denied_by(update, ack):
+            # RFC 3963 section 5.3: it is no home agent of mobile routers, and shall not believe otherwise.
+            self.router.refuse(target.home_agent, BindingStatus.ROUTER_NOT_PERMITTED)
+            refused = Refused(target, BindingStatus.ROUTER_NOT_PERMITTED, Reaction.NOT_AS_ROUTER)
+            return self._withdraw(refused, now)
+        jitter = self._rng.uniform(-1.0, 1.0)
         binding = accepted_binding(self._wish, target, update, ack, answered.sent_at, now, jitter)
+        binding = self.router.bound(binding, update, ack)
         if ipv4_unacknowledged(update, ack) and not self._retry_ipv4 and target.home_agent.ipv6 is not None:
             self._without_ipv4.add(target.home_agent.ipv6)
         if binding.ipv4_home_address is not None:
             self._allocated = binding.ipv4_home_address
         period = binding.keepalive if self._reachable else None
-        self._refused_wait = REFUSED_WAIT
+        self._refused_wait, self._type_changed = REFUSED_WAIT, False
         self.state = Registered(binding, None if period is None else binding.sent_at + period)
         return [Bound(binding, state.previous)]
 
@@ -335,6 +362,9 @@ class HomeRegistration:
         self, state: Registering, update: BindingUpdate, ack: BindingAck, now: float
     ) -> list[Effect]:
         reaction = reaction_to(ack.status, update)
+        if reaction is Reaction.OTHER_TYPE and self._type_changed:
+            reaction = Reaction.ANOTHER_HOME_AGENT
+        refused = Refused(state.target, ack.status, reaction)
         match reaction:
             case Reaction.RESYNCHRONISE:
                 self._continue_after(ack.sequence)
@@ -344,6 +374,15 @@ class HomeRegistration:
                 self._wish = replace(self._wish, force_udp=False)
                 self.state = replace(state, outstanding=(), retry_at=self._not_before(now))
                 return self.tick(now)
+            case Reaction.OTHER_TYPE:
+                self._type_changed = True
+                return self._withdraw(refused, now)
+            case Reaction.NOT_AS_ROUTER:
+                self.router.refuse(state.target.home_agent, ack.status)
+                bound = state.previous
+                if bound is not None and bound.target.home_agent == state.target.home_agent:
+                    return self._withdraw(refused, now)
+                self.state = Refusing(state.target, bound, ack.status, self._not_before(now) + ROLE_WAIT)
             case Reaction.GIVE_UP:
                 self.state = Refusing(state.target, state.previous, ack.status, None)
             case Reaction.ANOTHER_HOME_AGENT | Reaction.ANOTHER_CARE_OF_ADDRESS:
@@ -351,7 +390,23 @@ class HomeRegistration:
                 self._refused_wait = min(2 * self._refused_wait, MAX_REFUSED_WAIT)
             case _:
                 assert_never(reaction)
-        return [Refused(state.target, ack.status, reaction)]
+        return [refused]
+
+    def _withdraw(self, refused: Refused, now: float) -> list[Effect]:
+        """End what the home agent believes; only then is `refused` acted upon."""
+        self.state = Deregistering(refused.target, (), ACK_TIMEOUT, self._not_before(now), 0, refused)
+        return self.tick(now)
+
+    def _deregistered(self, state: Deregistering, confirmed: bool, now: float) -> list[Effect]:
+        """The end, or what comes after a withdrawal: another try, perhaps as something else."""
+        refused = state.refused
+        self.state = Idle(None, now)
+        if refused is None:
+            return [Deregistered(confirmed)]
+        if refused.reaction is Reaction.OTHER_TYPE:
+            return self.register(refused.target, now)
+        self.state = Refusing(refused.target, None, refused.status, self._not_before(now) + ROLE_WAIT)
+        return [refused]
 
 
 def _answered(outstanding: tuple[Outstanding, ...], ack: BindingAck) -> Outstanding | None:

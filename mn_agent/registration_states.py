@@ -143,13 +143,14 @@ class Refusing:
 
 @dataclass(frozen=True, slots=True)
 class Deregistering:
-    """Asking the home agent to forget us."""
+    """Asking the home agent to forget us: for good, or because of what it `refused` before."""
 
     target: Target
     outstanding: tuple[Outstanding, ...]
     timeout: float
     retry_at: float
     tries: int
+    refused: Refused | None = None
 
 
 State = Idle | Registering | Registered | AtHome | Refusing | Deregistering

@@ -32,7 +32,9 @@ def summarise(
             return "registering", f"no answer from {target.home_agent.name} to {unanswered} updates"
         case AtHome():
             return "home", None
-        case Idle() | Registered() | Deregistering():
+        case Deregistering(target=target):
+            return "registering", f"ending another registration at {target.home_agent.name} first"
+        case Idle() | Registered():
             return _why_idle(discovery, attached)
         case _:
             assert_never(registration.state)
