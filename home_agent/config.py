@@ -70,6 +70,7 @@ class MobileNode(_Section, frozen=True):
     force_udp: ForceUdp | None = None
     tlv: bool | None = None
     nat_refresh: Refresh | None = None
+    protect_payload: bool | None = None
 
     @property
     def label(self) -> str:
@@ -78,7 +79,8 @@ class MobileNode(_Section, frozen=True):
     @property
     def may_route(self) -> bool:
         """Whether this node may register as a mobile router (RFC 3963)."""
-        return self.router or bool(self.prefixes) or bool(self.ipv4_prefixes)
+        some = bool(self.prefixes) or bool(self.ipv4_prefixes) or self.ipv4_prefix_requests
+        return self.router or some
 
 
 class BindingSection(_Section, frozen=True):
@@ -98,6 +100,8 @@ class TunnelSection(_Section, frozen=True):
     device: Device = "mip-ha0"
     force_udp: ForceUdp = "accept"
     tlv: bool | None = None
+    protect_payload: bool = False
+    """Payload travels in ESP, or not at all; a mobile node that does not offer that is refused (129)."""
 
 
 class WireSection(_Section, frozen=True):
@@ -144,7 +148,11 @@ class Configuration(_Section, frozen=True):
     def tlv(self, node: MobileNode) -> bool:
         """Whether the TLV header is agreed to: where the profile has one, unless configured otherwise."""
         wanted = node.tlv if node.tlv is not None else self.tunnel.tlv
-        return self.profile.tlv is not None and wanted is not False
+        return self.profile.tlv is not None and wanted is not False and not self.protects_payload(node)
+
+    def protects_payload(self, node: MobileNode) -> bool:
+        wanted = node.protect_payload
+        return self.tunnel.protect_payload if wanted is None else wanted
 
     def nat_refresh(self, node: MobileNode) -> int:
         return node.nat_refresh or self.binding.nat_refresh

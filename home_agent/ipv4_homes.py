@@ -59,6 +59,13 @@ def farewell_ipv4(request: Request) -> tuple[Ipv4AddressAck, ...]:
     )
 
 
+def asks_for_prefix(request: Request) -> bool:
+    """Whether it asks for an IPv4 prefix out of the pool, and may."""
+    asked = every(request.update.options, Ipv4HomeAddress)[:MAX_REQUESTS]
+    wanted = any(one.prefix_request or one.prefix_length < 32 for one in asked)
+    return wanted and request.node.ipv4_prefix_requests
+
+
 def _is_possible(asked: Ipv4HomeAddress) -> bool:
     """R062: a prefix length of zero is an error, and so is one that no address has."""
     return 1 <= asked.prefix_length <= 32
@@ -120,6 +127,8 @@ def _grant_prefix(
     held = books.prefixes.lease_of(request.home_address)
     if wanted is not None and (held is None or wanted != held.network):
         return Ipv4AckStatus.PREFIX_NOT_AUTHORISED  # R122: only a prefix that was allocated to it
+    if homes.prefix_lease is not None:
+        return Ipv4AckStatus.UNSPECIFIED  # the pool gives one prefix to each mobile node
     network = _from_pool(request, asked.prefix_length, books, now)
     if network is None:
         return Ipv4AckStatus.UNSPECIFIED
@@ -133,7 +142,8 @@ def _from_pool(request: Request, length: int, books: Books, now: float) -> IPv4N
     """A prefix of that length. RFC 5555 allows a smaller one when there is none; the draft does not (D16)."""
     shortest = max(length, books.configuration.home_link.shortest_ipv4_prefix)
     if books.configuration.wire.profile == "draft-00":
-        return books.prefixes.offer(request.home_address, length, now) if length == shortest else None
+        offer = books.prefixes.offer(request.home_address, length, now) if length == shortest else None
+        return offer if offer is not None and offer.prefixlen == length else None
     for candidate in range(shortest, max(shortest, LONGEST_SUBSTITUTE) + 1):
         network = books.prefixes.offer(request.home_address, candidate, now)
         if network is not None:

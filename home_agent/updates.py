@@ -11,14 +11,16 @@ from ipaddress import IPv4Network, IPv6Network
 from home_agent.address_pool import Lease
 from home_agent.binding_cache import Binding, link_local_of
 from home_agent.config import is_mobile_prefix
-from home_agent.ipv4_homes import Ipv4Homes, farewell_ipv4, grant_ipv4
+from home_agent.ipv4_homes import Ipv4Homes, asks_for_prefix, farewell_ipv4, grant_ipv4
 from home_agent.location import Location, agrees_to_tlv, encapsulation_for, locate
+from home_agent.protection import offers_protection
 from home_agent.requests import Address, Books, Probes, Request
 from tunnel.path import Encapsulation
 from wire.mobility import BindingStatus, UpdateFlag
 from wire.options import Ipv4AddressAck, MobileNetworkPrefix, every
 from wire.serial import is_newer16
 
+UNPROTECTED = "its payload must be protected, and it does not offer that (protect_payload)"
 LIFETIME_UNIT = 4
 """Seconds: lifetimes cross the wire in this unit, so nothing else is ever granted."""
 
@@ -29,6 +31,7 @@ class Refused:
 
     status: BindingStatus
     sequence: int | None = None
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,9 @@ def judge(request: Request, books: Books, probes: Probes, now: float) -> Verdict
         return refusal
     if request.is_leaving:
         return _leave(request, books)
+    unprotected = _payload(request, books)
+    if unprotected is not None:
+        return unprotected
     location = locate(request, books)
     if isinstance(location, BindingStatus):
         return Refused(location)
@@ -137,6 +143,14 @@ def _service(request: Request, books: Books) -> Refused | None:
     return None
 
 
+def _payload(request: Request, books: Books) -> Refused | None:
+    """Whoever must protect its payload has to say how, or could not be reached but in the clear."""
+    must = books.configuration.protects_payload(request.node)
+    if not must or offers_protection(request.update.options):
+        return None
+    return Refused(BindingStatus.PROHIBITED, remark=UNPROTECTED)
+
+
 def _leave(request: Request, books: Books) -> Verdict:
     """A deregistration whose answer was lost is repeated: the second one is granted as well."""
     home = request.home_address
@@ -154,7 +168,7 @@ def _mobile_prefixes(request: Request) -> tuple[IPv6Network, ...] | BindingStatu
     explicit = tuple(option.prefix for option in every(request.update.options, MobileNetworkPrefix))
     if not explicit:
         node = request.node
-        some = node.prefixes or node.ipv4_prefixes
+        some = node.prefixes or node.ipv4_prefixes or asks_for_prefix(request)
         return node.prefixes if some else BindingStatus.FORWARDING_SETUP_FAILED
     if not all(is_mobile_prefix(prefix) for prefix in explicit):
         return BindingStatus.INVALID_PREFIX
