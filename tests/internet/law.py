@@ -220,8 +220,9 @@ class Law:
             self.broken("only-authentic-updates", f"{host.name} obeyed a forgery: {packet.hex()}")
         if heart in known.handled and effect:
             self.broken("no-replays", f"{host.name} obeyed a replay of {self._updates.get(heart)}")
-        if heart in self._updates:
-            known.handled.add(heart)
+        update = self._updates.get(heart)
+        if update is not None and (effect or update.home in host.node._pending):
+            known.handled.add(heart)  # what was damaged outside of its protection has not been used up
 
     def answer_sent(self, host: HomeHost, packet: bytes, via: Arrival) -> None:
         doors = self._home_agents[host.name].doors

@@ -73,11 +73,12 @@ class Walk:
         self._forgotten = False
         self.lifetime = rng.choice(LIFETIMES)
         profile, more = rng.choice(FORMATS)
+        self._option = rng.random() < 0.3
         self.world = World(
             seed,
             profile=profile,
             more=more,
-            protection=rng.choice(("esp", "esp", "option")),
+            protection="option" if self._option else "esp",
             clock_error=rng.choice((0.0, 0.0, 3.0, -8.0, 3600.0, -3e8)),
             mobile_nodes=("laptop", "tablet") if self._pair else ("laptop",),
             agent=rng.choice((BY_ADDRESS, BY_NAME)),
@@ -259,6 +260,8 @@ class Walk:
         for _ in range(self._rng.randrange(1, 8)):
             datagram = self._rng.choice(recorded)
             kind = self._rng.random()
+            if self._option and datagram.destination not in (AGENTS[0].ipv6, AGENTS[0].ipv4):
+                continue  # test_attacks: a recorded correction of the clock is believed more than once
             if _is_control(datagram):
                 if kind < 0.3:
                     mallory: Address = MALLORY4 if datagram.source.version == 4 else MALLORY6
