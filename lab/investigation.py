@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from lab.capture import Capture
@@ -31,6 +32,7 @@ class Investigation:
     """By interface."""
     home_agent: tuple[Capture, Seen]
     correspondent: Capture
+    homes: frozenset[IPv4Address | IPv6Address]
 
     @staticmethod
     def begin(lab: RunningLab, directory: Path) -> Investigation:
@@ -46,6 +48,7 @@ class Investigation:
             {i: (_capture(node, i, directory), Seen()) for i in lab.topology.mobile_node.interfaces},
             (_capture(machines[roles.home_agent], FIXED, directory), Seen()),
             _capture(machines[roles.correspondent], FIXED, directory),
+            frozenset(roles.home_addresses),
         )
         for capture in investigation.captures:
             capture.wait_until_running()
@@ -65,7 +68,7 @@ class Investigation:
         with self.witness.open() as file:
             witnessed = list(read_witness(file))
         seen_here = {interface: seen for interface, (_, seen) in self.mobile_node.items()}
-        return Evidence(witnessed, seen_here, self.home_agent[1], streams)
+        return Evidence(witnessed, seen_here, self.home_agent[1], streams, self.homes)
 
     def end(self) -> None:
         """Stop looking; the captures are complete afterwards."""

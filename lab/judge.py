@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
 
 from lab.evidence import SLOT_NS, Kind, Seen, Sighting
 from lab.scenario import Expectation
@@ -21,6 +22,9 @@ _SETTLED_NS = 500_000_000
 """A silence that begins later than this after the address was usable has another cause than the move."""
 _AT_REST_SLOTS = 5
 """How far back from the last payload of a move one looks to see how packets travel now."""
+
+HOME = "home"
+"""In place of a family: nothing is tunnelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Evidence:
     """By interface of the mobile node."""
     at_home_agent: Seen
     streams: Mapping[str, Stream]
+    homes: frozenset[IPv4Address | IPv6Address] = frozenset()
+    """The home addresses: an acknowledgement sent to one of them says that its owner is at home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +148,8 @@ def judge_window(window: Window, evidence: Evidence) -> Handover | None:
         name: _silence(stream, window, usable.usable_ns) for name, stream in evidence.streams.items()
     }
     origin_interface = old[0] if old is not None else window.cut or interface
-    rest = _at_rest(seen, window)
+    came_home = ack is not None and _family(ack, evidence) == HOME
+    rest = (HOME, "direct") if came_home else _at_rest(seen, window)
     return Handover(
         window=window,
         origin=window.before.get(origin_interface, "nowhere"),
@@ -239,7 +246,7 @@ def _last_acknowledged(evidence: Evidence, before_ns: int) -> tuple[str, str] | 
     for interface, seen in evidence.seen.items():
         for ack in _between(seen, 0, before_ns, Kind.ACK):
             if last is None or ack.at_ns > last[0]:
-                last = (ack.at_ns, interface, _family(ack))
+                last = (ack.at_ns, interface, _family(ack, evidence))
     return None if last is None else last[1:]
 
 
@@ -286,5 +293,6 @@ def _between(seen: Seen, begin_ns: int, end_ns: int, kind: Kind) -> list[Sightin
     return [one for one in seen.signals if one.kind is kind and begin_ns <= one.at_ns < end_ns]
 
 
-def _family(sighting: Sighting) -> str:
-    return f"ipv{sighting.care_of.version}"
+def _family(sighting: Sighting, evidence: Evidence) -> str:
+    at_home = sighting.encapsulation is None and sighting.care_of in evidence.homes
+    return HOME if at_home else f"ipv{sighting.care_of.version}"

@@ -23,7 +23,7 @@ from lab.scenario import Scenario, Step
 
 _WIDTHS = (8, 12, 7, 7, 10)
 """Columns of the phases in the line of a move."""
-_NAMES = {"ipv6": "IPv6", "ipv4": "IPv4", "none": "–"}
+_NAMES = {"ipv6": "IPv6", "ipv4": "IPv4", "home": "home", "none": "–"}
 
 
 class Screen:

@@ -115,7 +115,7 @@ def _networks(drawing: Drawing, handovers: Sequence[Handover], scale: _Scale, to
     stays += [(h.ack_ns or h.window.started_ns, h.target, h.family_to, h.nat) for h in handovers]
     ends = [begin for begin, *_ in stays[1:]] + [scale.end_ns]
     for (begin, network, family, nat), end in zip(stays, ends, strict=True):
-        style = "networkN" if nat else f"network{family[-1]}" if family != "none" else "lane"
+        style = "networkN" if nat else f"network{family[-1]}" if family[:3] == "ipv" else "lane"
         left, right = scale.x(begin), scale.x(end)
         drawing.rectangle(left, top, right - left - 1, 17, style, f"{network}, {family}")
         drawing.text((left + right) / 2, top + 12, network, "mark", "middle")

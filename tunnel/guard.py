@@ -6,6 +6,9 @@ For a home address, only the TUN device (and a mobile router's own networks) is 
 visited link who guesses it learns nothing. Home address options and type 2 routing headers in front of
 control messages are unknown to most kernels, which would complain to the sender; packet sockets take them
 before this hook. Nothing here changes with the care-of address, so a handover runs no nft.
+
+Neighbour discovery passes: on the way home the address is on the link before the home agent has let go of it,
+and each of the two has to learn where the other one is.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ from ipaddress import IPv4Address, IPv6Address
 
 FAMILY_KEYWORD = {4: "ip", 6: "ip6"}
 """How nft names a family."""
+
+
+NEIGHBOURS = "{ nd-neighbor-solicit, nd-neighbor-advert }"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ def guard_of(table: str, homes: Iterable[IPv4Address | IPv6Address], ways_in: It
     """The guard of a host that may be reached at `homes` through the interfaces `ways_in` only."""
     outside = f"iifname != {interface_set('lo', *ways_in)}"
     rules = (
+        f"ip6 hoplimit 255 icmpv6 type {NEIGHBOURS} accept",
         *(f"{outside} {FAMILY_KEYWORD[home.version]} daddr {home} counter drop" for home in homes),
         "rt type 2 fib daddr type local counter drop",
         "exthdr dst exists meta l4proto { 135, 50 } fib daddr type local counter drop",

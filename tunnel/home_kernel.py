@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
+from tunnel.guard import guard_of
 from tunnel.kernel import (
     ALL_LOCAL,
     FROM_HOME,
@@ -32,6 +33,7 @@ from tunnel.kernel import (
     KernelRoute,
     LocalPrefix,
     Network,
+    Owner,
     RoutingMode,
     Rule,
     distinct,
@@ -71,7 +73,8 @@ def at_home_kernel(
     """The kernel of a mobile node whose home link is `interface`.
 
     `routers` are the routers there, `home_prefixes` what is on-link there and holds a home address. The TUN
-    device stays, without addresses. `care_of` are the other addresses of the links in use.
+    device stays, without addresses, and the guard, without anything to guard. `care_of` are the other
+    addresses of the links in use.
     """
     homes, prefixes, links = distinct(home_addresses), distinct(home_prefixes), distinct(uplinks)
     rules = [*own_rules()]
@@ -87,6 +90,7 @@ def at_home_kernel(
         mtu=mtu,
         rules=tuple(rules),
         routes=tuple(routes),
+        guard=guard_of(Owner.MOBILE_NODE.value, (), (device,)),
         sysctls=(*quiet_device(device), *uplink_sysctls(links, mode)),
         on_link=tuple(AddressOnLink(home, interface) for home in homes),
     )

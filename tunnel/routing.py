@@ -63,7 +63,7 @@ class KernelState:
         The guard comes first, so that no home address is ever there without it; rules come last, so
         that nothing is led to a route that is not there yet.
         """
-        self._config = config
+        before, self._config = self._config, config
         changed = self._apply_guard(config.guard)
         problem: KernelError | None = None
         device = self._netlink.device(config.device)
@@ -74,6 +74,9 @@ class KernelState:
         except KernelError as error:
             problem = error
         changed += self._netlink.execute(self._differences(config, device))
+        if before is not None:
+            left = {a.interface for a in before.on_link} - {a.interface for a in config.on_link}
+            self._netlink.execute(self._unresolved(left))
         if device is None:
             raise KernelError(
                 f"use the device {config.device}", "there is no such device", "it must be created again"
@@ -139,6 +142,16 @@ class KernelState:
             for address, prefix in sorted(addresses - wanted_addresses, key=str):
                 yield rtmessages.delete_address(address, prefix, device.index)
         yield from _each_on_link(rtmessages.delete_on_link, placed.difference(config.on_link))
+
+    def _unresolved(self, interfaces: Iterable[str]) -> Iterator[Change]:
+        """On a link that is gone, packets wait for neighbours that will not answer, and as long as they wait
+        TCP takes them for sent and does not send them again by the tunnel.
+        """
+        for interface in interfaces:
+            index = interface_index(interface)
+            if index is not None:
+                for address in self._netlink.unresolved_neighbours(index):
+                    yield rtmessages.forget_neighbour(address, index)
 
     def _apply_guard(self, guard: Guard | None) -> int:
         """Replace the nft table in one transaction, if its text is new."""

@@ -47,7 +47,7 @@ _EVERYTHING = {AF_INET: ip_network("0.0.0.0/0"), AF_INET6: ip_network("::/0")}
 _SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_NOWHERE = 0, 253, 255
 _UNICAST, _UNREACHABLE = 1, 7
 _TO_TABLE, _ANSWER_UNREACHABLE = 1, 7
-_PROXY, _PERMANENT, _NO_DAD, _UP = 0x8, 0x80, 0x2, 0x1
+_PROXY, _PERMANENT, _NO_DAD, _UP, _INCOMPLETE = 0x8, 0x80, 0x2, 0x1, 0x1
 
 _ALREADY = frozenset({errno.EEXIST})
 _GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENODEV, errno.EAFNOSUPPORT})
@@ -125,6 +125,13 @@ def delete_on_link(placed: AddressOnLink, index: int) -> Change:
     return Change(f"delete address {placed.address} from {placed.interface}", message, _GONE)
 
 
+def forget_neighbour(address: Address, index: int) -> Change:
+    """With it goes what waits for it."""
+    fields = {"family": _FAMILY[address.version], "ifindex": index}
+    message = _message(ndmsg, _DELETE_NEIGHBOUR, _REQUEST | _ACK, fields, [("NDA_DST", str(address))])
+    return Change(f"forget the neighbour {address}", message, _GONE)
+
+
 def delete_address(address: Address, prefix_length: int, index: int) -> Change:
     message = _address_message(address, prefix_length, index, _DELETE_ADDRESS, 0, 0)
     return Change(f"delete address {address}", message, _GONE)
@@ -155,6 +162,14 @@ def list_addresses(index: int) -> tuple[bytes, ...]:
 
 def list_all_addresses() -> tuple[bytes, ...]:
     return (_query(ifaddrmsg, _GET_ADDRESS, AF_UNSPEC),)
+
+
+def list_neighbours(index: int) -> tuple[bytes, ...]:
+    only: Attributes = [("NDA_IFINDEX", index)]
+    return tuple(
+        _message(ndmsg, _GET_NEIGHBOUR, _REQUEST | _DUMP, {"family": family}, only)
+        for family in _FAMILY.values()
+    )
 
 
 def get_device(index: int) -> bytes:
@@ -201,6 +216,14 @@ def our_proxy(data: bytes, name: Callable[[int], str]) -> ProxyNeighbour | None:
     if not message["flags"] & _PROXY or message.get_attr("NDA_PROTOCOL") != PROTOCOL:
         return None
     return ProxyNeighbour(ip_address(message.get_attr("NDA_DST")), name(message["ifindex"]))
+
+
+def unresolved_neighbour(data: bytes, index: int) -> Address | None:
+    """The neighbour in a message, None unless its link-layer address on this interface is being asked for."""
+    message = _decoded(ndmsg, data)
+    if message["ifindex"] != index or message["state"] != _INCOMPLETE:
+        return None
+    return ip_address(message.get_attr("NDA_DST"))
 
 
 def device_address(data: bytes, index: int) -> tuple[Address, int] | None:

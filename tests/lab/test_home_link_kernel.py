@@ -100,7 +100,7 @@ def test_at_home_addresses_are_on_the_link_and_nothing_is_tunnelled_or_guarded(w
     assert set(routes_to(world.mn, everywhere)) == {"e0"}
     assert "src 203.0.113.77" in world.mn.sh("ip route get 192.0.2.10")
     assert "src 2001:db8:99::77" in world.mn.sh("ip route get 2001:db8:cc::1")
-    assert "mn_agent" not in world.mn.sh("nft list tables")
+    assert "daddr 2001:db8:99::77" not in world.mn.sh("nft list table inet mn_agent")
     world.ap.sh("ping -c1 -W1 203.0.113.77; ping -c1 -W1 2001:db8:99::77")
     assert world.apply(state, at_home()) == 0, "nothing is left to change"
 
@@ -122,6 +122,17 @@ def test_connections_survive_coming_home_and_leaving_again(world: HomeWorld) -> 
             _talk(near, far)
 
 
+def test_what_waits_for_neighbours_of_the_link_that_was_left_is_let_go(world: HomeWorld) -> None:
+    """TCP does not send again what it believes to be still in a queue of this host."""
+    world.tun()
+    state = world.state()
+    world.apply(state, at_home())
+    world.mn.sh("ping -c1 -W1 2001:db8:99::dead || true; ping -c1 -W1 203.0.113.99 || true")
+    assert "INCOMPLETE" in world.mn.sh("ip neigh; ip -6 neigh")
+    world.apply(state, away())
+    assert "INCOMPLETE" not in world.mn.sh("ip neigh; ip -6 neigh")
+
+
 @pytest.mark.parametrize("mode", list(RoutingMode))
 def test_leaving_home_restores_tunnel_and_guard_and_takes_the_addresses_off_the_link(
     world: HomeWorld, mode: RoutingMode
@@ -133,7 +144,7 @@ def test_leaving_home_restores_tunnel_and_guard_and_takes_the_addresses_off_the_
     assert {"2001:db8:99::77/128", "203.0.113.77/32"} == addresses(world, "mip0")
     assert not {"2001:db8:99::77/128", "203.0.113.77/32"} & addresses(world, "e0")
     assert routes_to(world.mn, ["192.0.2.10"], "from 203.0.113.77") == ["mip0"]
-    assert "mn_agent" in world.mn.sh("nft list tables")
+    assert "daddr 203.0.113.77" in world.mn.sh("nft list table inet mn_agent")
 
 
 def test_what_a_killed_agent_left_at_home_is_removed_and_what_others_put_there_stays(

@@ -82,6 +82,28 @@ def test_a_move_is_measured_from_the_instant_the_address_is_usable() -> None:
     assert handover.lost["down-v4"] == 14
 
 
+def test_an_acknowledgement_sent_to_a_home_address_says_that_its_owner_is_at_home() -> None:
+    home = "2001:db8:99::77"
+    plain = [
+        replace(signal(at, kind, care_of), encapsulation=None)
+        for at, kind, care_of in (
+            (100 * MS, Kind.ACK, "2001:db8:1::5"),
+            (UPDATE, Kind.UPDATE, home),
+            (ACK, Kind.ACK, home),
+        )
+    ]
+    shown = replace(evidence({}, plain), homes=frozenset({ip_address(home)}))
+    handover = judged(MOVE, shown)
+    assert (handover.family_from, handover.family_to, handover.encapsulation) == ("ipv6", "home", "direct")
+    later = replace(MOVE, started_ns=UNTIL, until_ns=2 * UNTIL)
+    away = replace(
+        shown,
+        seen={"eth0": Seen([*plain, signal(UNTIL + MS, Kind.UPDATE), signal(UNTIL + 2 * MS, Kind.ACK)])},
+    )
+    assert judged(later, away).family_from == "home"
+    assert "home" in timeline("there", [handover], [MOVE], shown)
+
+
 def test_without_translation_there_is_no_nat() -> None:
     assert not judged(MOVE, evidence({}, at_agent="192.168.7.36")).nat
 
