@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from home_agent.records import Record
+from tunnel.endpoint import EndpointConfig
 from tunnel.forwarding import ForwardingTable
 from tunnel.kernel import KernelConfig
 from tunnel.path import Arrival
@@ -29,6 +30,13 @@ class ConfigureKernel:
     """Routes, proxied neighbours and settings of this host are `config` from now on."""
 
     config: KernelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureEndpoint:
+    """The data plane tells control from payload, and has the keys for protected payload, by `config`."""
+
+    config: EndpointConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,5 +92,13 @@ class Report:
 
 
 Action = (
-    Remember | ConfigureKernel | InstallTable | SendAgain | Defend | ProbeAddresses | SendControl | Report
+    Remember
+    | ConfigureKernel
+    | ConfigureEndpoint
+    | InstallTable
+    | SendAgain
+    | Defend
+    | ProbeAddresses
+    | SendControl
+    | Report
 )

@@ -5,8 +5,8 @@ Pure. RFC 6275 sections 9.1 and 10.3, draft sections 2.3 and 4.5, RFC 5555 secti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -14,6 +14,7 @@ from home_agent.agenda import Agenda
 from runtime.node import Deadline
 from tunnel.forwarding import ForwardingTable, Route
 from tunnel.path import Arrival, Encapsulation, TunnelPath
+from wire.esp import UDP_PORT_NAT_TRAVERSAL
 
 MAX_DELETE_BCE_TIMEOUT = 10.0
 """Seconds during which a released entry still catches delayed Binding Updates (RFC 6275 section 10.3.2)."""
@@ -78,6 +79,11 @@ def path_of(binding: Binding, encapsulation: Encapsulation, link_mtu: int) -> Tu
     """How packets travel between this home agent and the care-of address of `binding`."""
     arrival = binding.arrival
     in_udp = encapsulation.in_udp
+    if encapsulation.protected:
+        # Where port 4500 of the mobile node really is, the data plane hears from the mobile node (I18).
+        remote = arrival.remote if in_udp else binding.care_of
+        port = UDP_PORT_NAT_TRAVERSAL if in_udp else 0
+        return TunnelPath(arrival.local, remote, encapsulation, 0, port, link_mtu=link_mtu)
     return TunnelPath(
         local=arrival.local,
         # An IPv6 care-of address is the one that the authenticated option names, not the outer source.
@@ -95,7 +101,7 @@ def accepted_paths(binding: Binding, link_mtu: int, tlv: Encapsulation | None) -
     Rulings I2 and I21. Behind a NAT only UDP from exactly the observed port: anybody else behind the same
     NAT could otherwise send for this home address with protocol 4 or 41.
     """
-    if not binding.in_udp:
+    if not binding.in_udp or binding.encapsulation.protected:
         return ()
     formats = [Encapsulation.UDP]
     if tlv is not None:
@@ -125,9 +131,16 @@ _REASONS = {
 class BindingCache:
     """All bindings of this home agent, and what is left of those that ended a moment ago."""
 
-    def __init__(self, link_mtu: int, tlv: Encapsulation | None) -> None:
+    def __init__(
+        self,
+        link_mtu: int,
+        tlv: Encapsulation | None,
+        spis: Callable[[IPv6Address], tuple[int, ...]] = lambda home_address: (),
+    ) -> None:
+        """`spis`: the sessions of a mobile node whose payload is protected, latest first."""
         self._link_mtu = link_mtu
         self._tlv = tlv
+        self._spis = spis
         self.table = ForwardingTable()
         """The whole desired state of the data plane, always in step with the bindings."""
         self._bindings: dict[IPv6Address, Binding] = {}
@@ -212,6 +225,9 @@ class BindingCache:
     def _routes_of(self, binding: Binding) -> Iterator[Route]:
         path = path_of(binding, binding.encapsulation, self._link_mtu)
         accept = accepted_paths(binding, self._link_mtu, self._tlv)
+        if path.encapsulation.protected:
+            path, *others = (replace(path, spi=spi) for spi in self._spis(binding.home_address) or (0,))
+            accept = tuple(others)
         old = self._old_paths.get(binding.home_address)
         if old is not None:
             accept += (old,)
@@ -220,6 +236,8 @@ class BindingCache:
 
     def _retire(self, home: IPv6Address, old: TunnelPath, new: Binding, now: float) -> None:
         live = path_of(new, new.encapsulation, self._link_mtu)
+        if old.encapsulation.protected:
+            return  # the keys say who sends, and from where does not matter
         if old != live and old not in accepted_paths(new, self._link_mtu, self._tlv):
             self._old_paths[home] = old
             self._agenda.set((home, Due.OLD_PATH_ENDS), now + OLD_PATH_GRACE)

@@ -21,6 +21,7 @@ import click
 from home_agent.actions import Action
 from home_agent.config import Configuration, parse_configuration
 from home_agent.control import Control
+from home_agent.desired import endpoint
 from home_agent.door import door_for
 from home_agent.events import ControlReceived, Event, Start
 from home_agent.node import HomeAgent
@@ -36,14 +37,17 @@ from runtime.mailbox import Mailbox
 from runtime.service import Notifier, Watchdog
 from runtime.settings import ConfigError
 from tunnel.authentication import AuthenticationAssociation, Keys
-from tunnel.endpoint import Endpoint, EndpointConfig, Role
+from tunnel.endpoint import Endpoint, Role
 from tunnel.kernel import MARK, KernelError, Owner
-from tunnel.keys import KeyFileError, load_keys
+from tunnel.keyring import NO_KEYS
+from tunnel.keys import KeyFileError, load_keys, needed_payload_key
 from tunnel.path import Arrival
 from tunnel.portable import PortablePlane
+from tunnel.protection import PayloadKey
 from tunnel.routing import STATE_FILE, KernelState, cleanup
 from tunnel.tun import TunDevice
 from tunnel.underlay import Underlay, open_ipv4_underlay, open_ipv6_underlay
+from wire.esp import UDP_PORT_NAT_TRAVERSAL
 
 DEFAULT_CONFIGURATION = "/etc/home-agent/home-agent.toml"
 DATABASE = "bindings.sqlite"
@@ -59,9 +63,16 @@ EPOCH = 1577836800
 class Daemon:
     """One running home agent."""
 
-    def __init__(self, configuration: Configuration, keys: Mapping[IPv6Address, Keys], log: Log) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        keys: Mapping[IPv6Address, Keys],
+        payload_keys: Mapping[IPv6Address, PayloadKey],
+        log: Log,
+    ) -> None:
         self._configuration = configuration
         self._keys = keys
+        self._payload_keys = payload_keys
         self._log = log
         self._runtime = Path(configuration.paths.runtime_directory)
         self._state = Path(configuration.paths.state_directory)
@@ -165,25 +176,25 @@ class Daemon:
             link_mtu=link_mtu,
             first_sequence=first_sequence,
             wall_offset=time.time() - boottime(),
+            payload_keys=self._payload_keys,
         )
         self._log.info("start", "bindings remembered", bindings=len(agent.books.cache))
         return agent
 
     def _endpoint(self) -> Endpoint:
-        own = self._configuration.home_agent
-        config = EndpointConfig(
-            control_local=frozenset({own.ipv6}),
-            home_agent=frozenset({own.ipv4, own.ipv6}),
-            tlv=self._configuration.profile.tlv,
-        )
-        return Endpoint(Role.HOME_AGENT, config)
+        return Endpoint(Role.HOME_AGENT, endpoint(self._configuration, NO_KEYS))
 
     async def _underlays(self) -> tuple[Underlay, Underlay]:
-        own = self._configuration.home_agent
-        return (
-            await self._opened(lambda: open_ipv4_underlay(own.ipv4, own.port, None, MARK), str(own.ipv4)),
-            await self._opened(lambda: open_ipv6_underlay(own.ipv6, None, MARK), str(own.ipv6)),
-        )
+        own, protected = self._configuration.home_agent, bool(self._payload_keys)
+        port = UDP_PORT_NAT_TRAVERSAL if protected else None
+
+        def over_ipv4() -> Underlay:
+            return open_ipv4_underlay(own.ipv4, own.port, None, MARK, port)
+
+        def over_ipv6() -> Underlay:
+            return open_ipv6_underlay(own.ipv6, None, MARK, protected)
+
+        return await self._opened(over_ipv4, str(own.ipv4)), await self._opened(over_ipv6, str(own.ipv6))
 
     async def _opened(self, open_underlay: Callable[[], Underlay], address: str) -> Underlay:
         until = boottime() + ADDRESS_PATIENCE
@@ -254,6 +265,13 @@ def load_all_keys(configuration: Configuration) -> dict[IPv6Address, Keys]:
     return keys
 
 
+def load_payload_keys(configuration: Configuration) -> dict[IPv6Address, PayloadKey]:
+    """Those of the mobile nodes whose payload is protected; KeyFileError for a file without one."""
+    protects = configuration.protects_payload
+    nodes = (node for node in configuration.mobile_node if protects(node))
+    return {node.home_address: needed_payload_key(node.key_file) for node in nodes}
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config", "path", default=DEFAULT_CONFIGURATION, show_default=True, help="Configuration file."
@@ -273,12 +291,12 @@ def main(path: str, check: bool, clean: bool, log_level: str | None) -> None:
         if clean:
             cleanup(Path(configuration.paths.runtime_directory), Owner.HOME_AGENT)
             return
-        keys = load_all_keys(configuration)
+        keys, payload_keys = load_all_keys(configuration), load_payload_keys(configuration)
         if check:
             click.echo(f"{path}: good, {len(keys)} mobile nodes")
             return
         log = log_to_stderr(log_level or configuration.log.level)
-        asyncio.run(Daemon(configuration, keys, log).run())
+        asyncio.run(Daemon(configuration, keys, payload_keys, log).run())
     except (ConfigError, KeyFileError) as error:
         _fail(str(error), CONFIGURATION_INVALID)
     except (ControlError, KernelError, StoreError, OSError) as error:

@@ -11,8 +11,11 @@ from ipaddress import IPv6Address
 from itertools import chain
 
 from home_agent.binding_cache import Binding
+from home_agent.config import Configuration
 from home_agent.requests import Address, Books
+from tunnel.endpoint import EndpointConfig
 from tunnel.kernel import KernelConfig, home_agent_kernel
+from tunnel.keyring import Keyring
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,6 +81,17 @@ class DesiredHost:
             proxied=proxied,
             prefixes=binding.prefixes if binding is not None else (),
         )
+
+
+def endpoint(configuration: Configuration, keyring: Keyring) -> EndpointConfig:
+    """What is not payload: messages for this home agent, and tunnels inside the tunnel."""
+    own = configuration.home_agent
+    return EndpointConfig(
+        control_local=frozenset({own.ipv6}),
+        home_agent=frozenset({own.ipv4, own.ipv6}),
+        tlv=configuration.profile.tlv,
+        keyring=keyring,
+    )
 
 
 def claims(binding: Binding) -> tuple[object, ...]:

@@ -85,6 +85,8 @@ def encapsulation_for(request: Request, nat: bool, books: Books) -> Encapsulatio
     policy = configuration.force_udp(request.node)
     if wanted and (policy == "deny" or not request.in_udp):
         return BindingStatus.CANNOT_FORCE_UDP  # ruling I17: never UDP on an IPv6 link
+    if configuration.protects_payload(request.node):
+        return Encapsulation.ESP_UDP if request.in_udp else Encapsulation.ESP
     if not request.in_udp or not (nat or wanted or policy == "require"):
         return Encapsulation.IP_IN_IP
     tlv = tlv_encapsulation(configuration.profile)

@@ -9,10 +9,12 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from types import MappingProxyType
 from typing import assert_never
 
 from home_agent.actions import (
     Action,
+    ConfigureEndpoint,
     ConfigureKernel,
     Defend,
     InstallTable,
@@ -26,22 +28,25 @@ from home_agent.associations import Associations
 from home_agent.authentication import About, Refusal
 from home_agent.binding_cache import Binding, BindingCache, Due
 from home_agent.config import Configuration
-from home_agent.desired import DesiredHost, claims
+from home_agent.desired import DesiredHost, claims, endpoint
 from home_agent.events import ControlReceived, Event, Probed, Revoke, Start
 from home_agent.limits import TokenBuckets
 from home_agent.location import nat_detection, tlv_encapsulation
+from home_agent.protection import PayloadProtection
 from home_agent.recall import recall
 from home_agent.records import Record
 from home_agent.replies import reply_to, unasked
-from home_agent.requests import Address, Probes, Request, open_books
+from home_agent.requests import Address, Probes, Request, astray, open_books
 from home_agent.tally import Account, LastUpdate, Tally
 from home_agent.updates import Accepted, Ignored, ProbeFirst, Refused, Released, Verdict, judge
 from runtime.node import Deadline, earliest
 from tunnel.authentication import Keys, protection
 from tunnel.envelope import ControlPacket
 from tunnel.forwarding import ForwardingTable
+from tunnel.keyring import NO_KEYS
 from tunnel.path import Arrival, Drop
-from tunnel.security import SequenceExhausted
+from tunnel.protection import PayloadKey
+from tunnel.security import KeyPair, SequenceExhausted
 from wire.mobility import (
     AckFlag,
     BindingAck,
@@ -105,6 +110,7 @@ class HomeAgent:
         first_sequence: int = 1,
         iv_source: Callable[[int], bytes] = os.urandom,
         wall_offset: float = 0.0,
+        payload_keys: Mapping[IPv6Address, PayloadKey] = MappingProxyType({}),
     ) -> None:
         profile = configuration.profile
         self.started_at = now
@@ -113,7 +119,10 @@ class HomeAgent:
         self.protections = {home: protection(secret) for home, secret in keys.items()}
         """How the messages of each mobile node are protected, for people."""
         self.tally = Tally({home: Account() for home in self.nodes})
-        self.books = open_books(configuration, BindingCache(link_mtu, tlv_encapsulation(profile)))
+        taken = (secret.update.spi for secret in keys.values() if isinstance(secret, KeyPair))
+        self.payload = PayloadProtection(payload_keys, taken, iv_source)
+        cache = BindingCache(link_mtu, tlv_encapsulation(profile), self.payload.spis)
+        self.books = open_books(configuration, cache)
         known = {record.home_address: record for record in records if record.home_address in self.nodes}
         memories = {home: record.memory for home, record in known.items()}
         self._associations = Associations(
@@ -127,6 +136,7 @@ class HomeAgent:
             REFUSALS_PER_SECOND, REFUSAL_BURST, len(REFUSALS) * len(self.nodes) + 1
         )
         self._installed: ForwardingTable | None = None
+        self._keyring = NO_KEYS
         for record in known.values():
             recall(record, self.nodes[record.home_address], self.books, now)
         self._host = DesiredHost(self.books, link_mtu)
@@ -137,7 +147,7 @@ class HomeAgent:
         match event:
             case Start():
                 host = (ConfigureKernel(self._host.kernel()), Defend(self._host.defence()))
-                return [*self._settle(), *host]
+                return [*self._settle(), *host, *self._summon(now)]
             case ControlReceived(packet, arrival):
                 return self._receive(packet, arrival, now)
             case Probed(home_address, addresses, in_use):
@@ -154,11 +164,11 @@ class HomeAgent:
         for home in [home for home, pending in self._pending.items() if pending.give_up_at <= now]:
             del self._pending[home]
             self.tally.accounts[home].ignored["probe-unanswered"] += 1
-        return actions
+        return actions + self._summoned(now)
 
     def deadline(self) -> Deadline | None:
         waiting = (Deadline(pending.give_up_at, "probe is given up") for pending in self._pending.values())
-        return earliest((self.books.cache.deadline(), *waiting))
+        return earliest((self.books.cache.deadline(), self.payload.deadline(), *waiting))
 
     # ---- a message comes in -----------------------------------------------------------------
 
@@ -184,7 +194,8 @@ class HomeAgent:
         packet, update = refusal.packet, refusal.update
         home = packet.home_side_source
         self.tally.strangers[REFUSALS[refusal.status]] += 1
-        if self._astray(packet, arrival) or not self._refusals.spend((home, refusal.status), now):
+        odd = astray(packet, arrival, self.configuration.home_agent.ipv6)
+        if odd or not self._refusals.spend((home, refusal.status), now):
             return []
         nat = nat_detection(Request(self.nodes[home], packet, update, arrival), self.books)
         ack = BindingAck(refusal.status, update.sequence, 0, options=() if nat is None else (nat,))
@@ -193,9 +204,9 @@ class HomeAgent:
 
     def _authentic(self, packet: ControlPacket, arrival: Arrival, now: float) -> list[Action]:
         home = packet.home_side_source
-        astray = self._astray(packet, arrival)
-        if astray:
-            return self._ignore(astray, home)
+        odd = astray(packet, arrival, self.configuration.home_agent.ipv6)
+        if odd:
+            return self._ignore(odd, home)
         match packet.message:
             case BindingUpdate() as update:
                 return self._update(Request(self.nodes[home], packet, update, arrival), now)
@@ -204,19 +215,6 @@ class HomeAgent:
                 return self._send(home, via, arrival, packet, now, remember=True)
             case _:
                 return self._ignore("control-unexpected", home)
-
-    def _astray(self, packet: ControlPacket, arrival: Arrival) -> str:
-        """Why an authentic packet is not for us in the way it came, or ""."""
-        if packet.destination != self.configuration.home_agent.ipv6:
-            return "control-not-for-us"
-        if packet.routing_home_address is not None:
-            return "control-routing-header"
-        if arrival.local_port:
-            inside_out = packet.home_address_option not in (None, packet.source)
-            return "control-home-address-option" if inside_out else ""
-        if arrival.local.version == 4:
-            return "control-outside-udp"
-        return "" if packet.source == arrival.remote else "control-tunnelled"
 
     def _ignore(self, reason: str, home_address: IPv6Address | None = None) -> list[Action]:
         counter = self.tally.strangers
@@ -262,8 +260,8 @@ class HomeAgent:
 
     def _apply(self, request: Request, verdict: Verdict, now: float) -> list[Action]:
         match verdict:
-            case Refused(status, sequence):
-                return self._refuse(request, status, sequence, now)
+            case Refused(status, sequence, remark):
+                return self._refuse(request, status, sequence, remark, now)
             case Ignored(reason):
                 return self._ignore(reason, request.home_address)
             case Released(acks):
@@ -276,15 +274,16 @@ class HomeAgent:
                 assert_never(verdict)
 
     def _refuse(
-        self, request: Request, status: BindingStatus, sequence: int | None, now: float
+        self, request: Request, status: BindingStatus, sequence: int | None, remark: str, now: float
     ) -> list[Action]:
         number = request.update.sequence if sequence is None else sequence
         answer = self._answer(request, BindingAck(status, number, 0), (), now)
-        return [*answer, self._rejected(request.home_address, status)]
+        return [*answer, self._rejected(request.home_address, status, remark)]
 
     def _release(self, request: Request, acks: tuple[Option, ...], now: float) -> list[Action]:
         home, sequence = request.home_address, request.update.sequence
         ended = self.books.cache.release(home, sequence, now)
+        self.payload.forget(home)
         ack = BindingAck(BindingStatus.ACCEPTED, sequence, 0)
         # The kernel lets go of the address first: at home, the answer has to leave on the home link.
         actions = self._settle(home) + self._answer(request, ack, acks, now)
@@ -296,6 +295,7 @@ class HomeAgent:
             self.books.addresses.keep(verdict.address_lease)
         if verdict.prefix_lease is not None:
             self.books.prefixes.keep(verdict.prefix_lease)
+        shares = self.payload.agree(request.home_address, request.update.options)
         self.books.cache.put(binding, now, self.configuration.binding.refresh_requests)
         flags = AckFlag.ROUTER if binding.router else AckFlag(0)
         if verdict.tlv:
@@ -307,7 +307,7 @@ class HomeAgent:
         interruption = interruption_in(request.update.options)
         if change == "moved" and interruption is not None:
             actions.append(SendAgain(binding.home_networks, now - interruption))
-        actions += self._answer(request, ack, verdict.acks, now)
+        actions += self._answer(request, ack, (*verdict.acks, *shares), now)
         return [*actions, self._report(binding, change, verdict.remark)]
 
     # ---- other reasons for a change ---------------------------------------------------------
@@ -316,6 +316,7 @@ class HomeAgent:
         match due:
             case Due.EXPIRY:
                 assert binding is not None
+                self.payload.forget(home)
                 remember = Remember(self._record(home))
                 return [*self._settle(home), remember, self._report(binding, "expired")]
             case Due.REFRESH_REQUEST:
@@ -334,9 +335,21 @@ class HomeAgent:
         if binding is None:
             return []
         self.books.cache.release(home, binding.sequence, now)
+        self.payload.forget(home)
         actions = [*self._settle(home), Remember(self._record(home))]
         actions += self._tell(binding, BindingError(UNKNOWN_BINDING, home), now)
         return [*actions, self._report(binding, "removed")]
+
+    def _summon(self, now: float) -> list[Action]:
+        """The keys of protected payload went with the last run: have them made anew."""
+        for binding in self.books.cache:
+            self.payload.summon(binding.home_address, now)
+        return self._summoned(now)
+
+    def _summoned(self, now: float) -> list[Action]:
+        bindings = (self.books.cache.get(home) for home in self.payload.due(now))
+        told = (self._tell(one, BindingRefreshRequest(), now) for one in bindings if one is not None)
+        return [action for actions in told for action in actions]
 
     def _settle(self, changed: IPv6Address | None = None) -> list[Action]:
         """The desired states that differ from what was last asked for.
@@ -344,6 +357,9 @@ class HomeAgent:
         `changed`: the mobile node whose claims on this host may be others than before.
         """
         actions: list[Action] = []
+        if self.payload.keyring is not self._keyring:
+            self._keyring = self.payload.keyring
+            actions.append(ConfigureEndpoint(endpoint(self.configuration, self._keyring)))
         table = self.books.cache.table
         if table is not self._installed:
             self._installed = table
@@ -406,8 +422,9 @@ class HomeAgent:
             self._associations.memory(home_address),
         )
 
-    def _rejected(self, home_address: IPv6Address, status: BindingStatus) -> Report:
+    def _rejected(self, home_address: IPv6Address, status: BindingStatus, remark: str = "") -> Report:
         label, text = self.nodes[home_address].label, status_text(status)
+        text = f"{text}: {remark}" if remark else text
         return Report("rejected", {"node": label, "status": int(status), "text": text})
 
     def _report(self, binding: Binding, change: str, remark: str = "") -> Report:

@@ -31,6 +31,7 @@ def _is_allowed(binding: Binding, node: MobileNode, books: Books) -> bool:
     routed = (*node.prefixes, *node.ipv4_prefixes, *((held.network,) if held is not None else ()))
     return (
         node.enabled
+        and binding.encapsulation.protected == books.configuration.protects_payload(node)
         and binding.arrival.local in (agent.ipv4, agent.ipv6)
         and binding.ipv4_home_address in (None, node.ipv4, leased)
         and all(any(_within(prefix, own) for own in routed) for prefix in binding.prefixes)

@@ -55,6 +55,20 @@ class Request:
         return UpdateFlag.ROUTER in self.update.flags
 
 
+def astray(packet: ControlPacket, arrival: Arrival, own: IPv6Address) -> str:
+    """Why an authentic packet is not for the home agent at `own` in the way it came, or ""."""
+    if packet.destination != own:
+        return "control-not-for-us"
+    if packet.routing_home_address is not None:
+        return "control-routing-header"
+    if arrival.local_port:
+        inside_out = packet.home_address_option not in (None, packet.source)
+        return "control-home-address-option" if inside_out else ""
+    if arrival.local.version == 4:
+        return "control-outside-udp"
+    return "" if packet.source == arrival.remote else "control-tunnelled"
+
+
 @dataclass(frozen=True, slots=True)
 class Probes:
     """What has been learnt on the home link for one request."""

@@ -12,6 +12,7 @@ from typing import assert_never
 
 from home_agent.actions import (
     Action,
+    ConfigureEndpoint,
     ConfigureKernel,
     Defend,
     InstallTable,
@@ -78,6 +79,8 @@ class Shell:
         match action:
             case SendAgain(homes, since):
                 self._plane.send_again(homes, since)
+            case ConfigureEndpoint(config):
+                self._plane.configure(config)
             case InstallTable(table):
                 self._plane.install(table)
             case ConfigureKernel(config):

@@ -17,6 +17,7 @@ from home_agent.config import MobileNode
 from home_agent.node import HomeAgent
 from tunnel.path import Arrival, Encapsulation
 from tunnel.plane import Counters
+from tunnel.protection import PROTECTION_NAME
 from wire.mobility import status_text
 
 Json = dict[str, Any]
@@ -161,7 +162,7 @@ def _binding(agent: HomeAgent, binding: Binding, now: Moment) -> Json:
         "observed": _peer(binding.arrival),
         "encap": _encapsulation(binding),
         "nat": binding.nat,
-        "protection": "none",
+        "protection": PROTECTION_NAME if binding.encapsulation.protected else "none",
         "router": binding.router,
         "sequence": binding.sequence,
         "lifetime_s": binding.lifetime,
@@ -211,6 +212,10 @@ def _encapsulation(binding: Binding) -> str:
             return "udp4-tlv"
         case Encapsulation.UDP_TLV_DRAFT:
             return "udp4-tlv-draft"
+        case Encapsulation.ESP_UDP:
+            return "esp-udp4"
+        case Encapsulation.ESP:
+            return "esp6"
 
 
 def _peer(arrival: Arrival) -> str:

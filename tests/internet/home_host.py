@@ -15,6 +15,7 @@ from typing import assert_never
 
 from home_agent.actions import (
     Action,
+    ConfigureEndpoint,
     ConfigureKernel,
     Defend,
     InstallTable,
@@ -172,6 +173,8 @@ class HomeHost:
         match action:
             case Remember(record=record):
                 self.disk[record.home_address] = record
+            case ConfigureEndpoint(config=config):
+                self.plane.configure(config)
             case InstallTable(table=table):
                 self.plane.install(table)
             case ConfigureKernel(config=config):
