@@ -19,7 +19,7 @@ _DATAGRAM, _PING = 100, 56
 
 
 class End(Enum):
-    """Where a program runs."""
+    """Where a program runs: on the mobile node, or on a host behind it if that has the sessions."""
 
     MOBILE_NODE = "mobile node"
     CORRESPONDENT = "correspondent"

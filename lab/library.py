@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lab.scenario import Scenario, parse_scenario
-from lab.topology import Topology, parse_topology
+from lab.topology import Topology, base_of, parse_topology
 from runtime.settings import ConfigError
 
 _HERE = Path(__file__).parent
@@ -49,7 +49,10 @@ def load_topology(name: str, beside: Path = Path()) -> Topology:
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in _HERE.glob("*.toml")))
         raise NotFound(f"no topology {name} (known: {known}; or give a path ending in .toml)")
-    return parse_topology(_read(path), _shown(path))
+    text = _read(path)
+    base = base_of(text)
+    extended = None if base is None else load_topology(base, path.parent)
+    return parse_topology(text, _shown(path), extended)
 
 
 def _read(path: Path) -> str:

@@ -133,7 +133,9 @@ def _wires(topology: Topology) -> Iterator[Wire]:
         yield Wire(name, LAN, name, "lan-port")
     for name, host in topology.host.items():
         if host.network is not None:
-            yield Wire(name, FIXED, host.network, far_end(name, FIXED))
+            mobile = topology.mobile_network.get(host.network)
+            where = host.network if mobile is None else mobile.router
+            yield Wire(name, FIXED, where, far_end(name, FIXED))
 
 
 def _core(topology: Topology, uplinks: Mapping[str, _Uplink]) -> Machine:
@@ -149,7 +151,20 @@ def _core(topology: Topology, uplinks: Mapping[str, _Uplink]) -> Machine:
             lines.append(f"route add {network.ipv4} via {uplink.ipv4[2]}")
         if network.ipv6 is not None:
             lines.append(f"route add {network.ipv6} via {uplink.ipv6[2]}")
+    home = topology.home_agent.network
+    if home is not None:
+        uplink = uplinks[home]
+        lines += _routes_home(topology, uplink.ipv4[2], uplink.ipv6[2])
     return Machine(CORE, early_sysctl=_ROUTER_SYSCTL, ip=tuple(lines))
+
+
+def _routes_home(topology: Topology, *hops: IPv4Address | IPv6Address) -> Iterator[str]:
+    """Mobile networks are reached through the home agent, by the hop of their family."""
+    for mobile in topology.mobile_network.values():
+        for prefix in (mobile.ipv4, mobile.ipv6):
+            hop = next((hop for hop in hops if prefix is not None and hop.version == prefix.version), None)
+            if hop is not None:
+                yield f"route add {prefix} via {hop}"
 
 
 def _router(topology: Topology, name: str, uplink: _Uplink) -> Machine:
@@ -171,6 +186,8 @@ def _router(topology: Topology, name: str, uplink: _Uplink) -> Machine:
         if prefix is not None:
             nodad = " nodad" if prefix.version == 6 else ""
             lines.append(f"address add {router_address(prefix)}/{prefix.prefixlen} dev {LAN}{nodad}")
+    if name == topology.home_agent.network:
+        lines += _routes_home(topology, *topology.home_agent.addresses)
     return Machine(
         name,
         early_sysctl=_ROUTER_SYSCTL,
@@ -207,8 +224,9 @@ def _serves_names(host: Host) -> bool:
 def _host(topology: Topology, name: str, host: Host) -> Machine:
     if host.network is None:
         up = tuple(f"link set {interface} up" for interface in host.interfaces)
+        up += tuple(_ingress(topology, name))
         return Machine(name, ip=up, late_sysctl=host.sysctl, files=host.files, services=host.services)
-    network = topology.network[host.network]
+    network = topology.place(host.network)
     lines = [f"link set {FIXED} up"]
     for address in host.addresses:
         prefix = network.ipv4 if address.version == 4 else network.ipv6
@@ -224,3 +242,18 @@ def _host(topology: Topology, name: str, host: Host) -> Machine:
         files=host.files,
         services=host.services,
     )
+
+
+def _ingress(topology: Topology, router: str) -> Iterator[str]:
+    """The mobile networks behind a host: each is a switch in it, which is its ingress interface there."""
+    for interface, name in topology.behind(router).items():
+        network = topology.mobile_network[name]
+        yield f"link add {interface} type bridge mcast_snooping 0 forward_delay 0"
+        yield f"link set {interface} up"
+        for host, declared in topology.host.items():
+            if declared.network == name:
+                yield f"link set {far_end(host, FIXED)} addrgenmode none master {interface} up"
+        for prefix in (network.ipv4, network.ipv6):
+            if prefix is not None and network.addressed:
+                nodad = " nodad" if prefix.version == 6 else ""
+                yield f"address add {router_address(prefix)}/{prefix.prefixlen} dev {interface}{nodad}"

@@ -42,7 +42,7 @@ def play(lab: RunningLab, scenario: Scenario, name: str, directory: Path | None,
     _wait_until_reachable(lab)
     traffic = Traffic.start(lab, scenario.stream, EVIDENCE / "streams")
     _wait_until_talking(traffic)
-    homes = [str(address) for address in lab.topology.roles.home_addresses]
+    homes = [str(address) for address in lab.topology.session_addresses]
     screen.ready(time.monotonic() - began, homes, len(traffic.streams()))
     run = _Run(lab, scenario, investigation, traffic, screen)
     for index, step in enumerate(scenario.step, 1):
@@ -127,7 +127,7 @@ def _wait_until_reachable(lab: RunningLab) -> None:
     """Until the correspondent reaches every home address: asked with ping, not of the agent."""
     correspondent = lab.machines[lab.topology.roles.correspondent]
     deadline = time.monotonic() + _BOUND_WITHIN
-    for address in lab.topology.roles.home_addresses:
+    for address in dict.fromkeys((*lab.topology.roles.home_addresses, *lab.topology.session_addresses)):
         while True:
             try:
                 correspondent.run(["ping", "-n", "-q", "-c", "1", "-W", "0.3", str(address)])

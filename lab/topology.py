@@ -5,6 +5,7 @@ Pure.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Literal
@@ -16,6 +17,8 @@ from runtime.toml_lines import KeyPath, key_lines
 
 CORE = "net"
 """The router on which every network hangs."""
+INGRESS = "lan"
+"""What the interfaces of a mobile router to the networks behind it are called, with a number."""
 
 Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,11}$")]
 Interface = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9]{0,7}$")]
@@ -46,6 +49,17 @@ class Network(_Section, frozen=True):
     def kind(self) -> str:
         """What a mobile node finds here, IPv6 before IPv4 as RFC 5555 section 4.1 prefers it."""
         return "ipv6" if self.ipv6 is not None else "nat" if self.nat else "ipv4"
+
+
+class MobileNetwork(_Section, frozen=True):
+    """[mobile_network.NAME]: a network behind a host that moves, and reached through its home agent."""
+
+    router: str
+    """The host whose ingress interface (lan0, lan1, ...) it is on."""
+    ipv4: IPv4Network | None = None
+    ipv6: IPv6Network | None = None
+    addressed: bool = True
+    """The router has the first address of each prefix from the beginning, as its owner would set it up."""
 
 
 class Service(_Section, frozen=True):
@@ -92,6 +106,8 @@ class Roles(_Section, frozen=True):
     correspondent: str
     home_addresses: tuple[IPv4Address | IPv6Address, ...]
     port: int = 4191
+    sessions: str | None = None
+    """Whose addresses the streams use: a host behind the mobile node, or the mobile node itself."""
 
 
 class Topology(_Section, frozen=True):
@@ -103,6 +119,7 @@ class Topology(_Section, frozen=True):
     roles: Roles
     keys: tuple[Keys, ...] = ()
     title: str = ""
+    mobile_network: dict[str, MobileNetwork] = {}
 
     @property
     def mobile_node(self) -> Host:
@@ -125,6 +142,25 @@ class Topology(_Section, frozen=True):
         keys = tuple(msgspec.structs.replace(one, method=method) for one in self.keys)
         return msgspec.structs.replace(self, keys=keys)
 
+    @property
+    def session_host(self) -> str:
+        """The machine whose sessions have to survive."""
+        return self.roles.sessions or self.roles.mobile_node
+
+    @property
+    def session_addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        name = self.roles.sessions
+        return self.roles.home_addresses if name is None else self.host[name].addresses
+
+    def place(self, name: str) -> Network | MobileNetwork:
+        """The network of that name, of either kind."""
+        return self.mobile_network[name] if name in self.mobile_network else self.network[name]
+
+    def behind(self, router: str) -> Mapping[str, str]:
+        """Ingress interface of `router` -> name of the mobile network on it."""
+        names = [name for name, network in self.mobile_network.items() if network.router == router]
+        return {f"{INGRESS}{index}": name for index, name in enumerate(names)}
+
     def with_files(self, files: Mapping[str, Mapping[str, str]]) -> Topology:
         """The same topology with some files of some hosts replaced or added (host -> path -> text)."""
         hosts = dict(self.host)
@@ -133,9 +169,48 @@ class Topology(_Section, frozen=True):
         return msgspec.structs.replace(self, host=hosts)
 
 
-def parse_topology(text: str, name: str) -> Topology:
-    """Read a topology file. Raises ConfigError with one `file:line: message` for everything wrong."""
-    topology = decode_toml(text, name, Topology)
+class Extension(_Section, frozen=True):
+    """A topology file that only says what it has more than another one, its `base`."""
+
+    base: str
+    title: str = ""
+    network: dict[str, Network] = {}
+    mobile_network: dict[str, MobileNetwork] = {}
+    host: dict[str, Host] = {}
+    files: dict[str, dict[str, str]] = {}
+    """Files to replace on hosts of the base: host -> path -> text."""
+    sessions: str | None = None
+
+    def of(self, base: Topology) -> Topology:
+        """The base with all that is more here."""
+        extended = msgspec.structs.replace(
+            base,
+            title=self.title or base.title,
+            network={**base.network, **self.network},
+            mobile_network={**base.mobile_network, **self.mobile_network},
+            host={**base.host, **self.host},
+            roles=msgspec.structs.replace(base.roles, sessions=self.sessions or base.roles.sessions),
+        )
+        return extended.with_files({host: files for host, files in self.files.items() if host in base.host})
+
+
+def base_of(text: str) -> str | None:
+    """The topology that the one in `text` extends, if any; mistakes are for `parse_topology` to tell."""
+    try:
+        base = tomllib.loads(text).get("base")
+    except ValueError:
+        return None
+    return base if isinstance(base, str) else None
+
+
+def parse_topology(text: str, name: str, base: Topology | None = None) -> Topology:
+    """Read a topology file. Raises ConfigError with one `file:line: message` for everything wrong.
+
+    `base` is what the file extends, if it says so.
+    """
+    topology = (
+        decode_toml(text, name, Topology) if base is None else decode_toml(text, name, Extension).of(base)
+    )
     lines = key_lines(text)
     errors = sorted((_line(lines, path), message) for path, message in _contradictions(topology))
     if errors:
@@ -160,6 +235,15 @@ def _contradictions(topology: Topology) -> Iterator[tuple[KeyPath, str]]:
             yield (*path, "nat"), f"[network.{name}] nat = true needs ipv4"
     for name, host in topology.host.items():
         yield from _host_contradictions(topology, name, host)
+    for name, mobile in topology.mobile_network.items():
+        path = ("mobile_network", name)
+        if name in topology.network or name in topology.host:
+            yield path, f'the name "{name}" is taken'
+        router = topology.host.get(mobile.router)
+        if router is None or not router.interfaces:
+            yield (*path, "router"), f'"{mobile.router}" is no host that moves'
+        if mobile.ipv4 is None and mobile.ipv6 is None:
+            yield path, f"[mobile_network.{name}] needs ipv4 or ipv6 (or both)"
     for index, keys in enumerate(topology.keys):
         for name in keys.paths:
             if name not in topology.host:
@@ -173,10 +257,10 @@ def _host_contradictions(topology: Topology, name: str, host: Host) -> Iterator[
         yield path, f'the name "{CORE}" belongs to the core router'
     if (host.network is None) == (not host.interfaces):
         yield path, f"[host.{name}] needs either network (a fixed place) or interfaces (loose cables)"
-    if host.network is not None and host.network not in topology.network:
+    if host.network is not None and host.network not in {*topology.network, *topology.mobile_network}:
         yield (*path, "network"), _no_network(topology, host.network)
     elif host.network is not None:
-        network = topology.network[host.network]
+        network = topology.place(host.network)
         for index, address in enumerate(host.addresses):
             prefix = network.ipv4 if address.version == 4 else network.ipv6
             if prefix is None or address not in prefix:
@@ -196,6 +280,8 @@ def _role_contradictions(topology: Topology) -> Iterator[tuple[KeyPath, str]]:
     mobile_node = topology.host.get(roles.mobile_node)
     if mobile_node is not None and not mobile_node.interfaces:
         yield ("roles", "mobile_node"), f'"{roles.mobile_node}" has no interfaces, so it cannot move'
+    if roles.sessions is not None and not getattr(topology.host.get(roles.sessions), "addresses", ()):
+        yield ("sessions",), f'"{roles.sessions}" is no host with addresses'
 
 
 def _no_network(topology: Topology, name: str) -> str:

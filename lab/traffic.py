@@ -36,7 +36,7 @@ class Traffic:
     def start(lab: RunningLab, declared: Sequence[StreamDeclaration], directory: Path) -> Traffic:
         """Start every declared stream in each of its families."""
         directory.mkdir(parents=True, exist_ok=True)
-        homes, there = lab.topology.roles.home_addresses, lab.topology.correspondent.addresses
+        homes, there = lab.topology.session_addresses, lab.topology.correspondent.addresses
         planned = tuple(conversations(declared, homes, there, directory))
         programs = [program for conversation in planned for program in conversation.programs]
         return Traffic(planned, [(program, _spawn(lab, program)) for program in programs])
@@ -70,8 +70,8 @@ class Traffic:
 
 
 def _spawn(lab: RunningLab, program: Program) -> subprocess.Popen[bytes]:
-    roles = lab.topology.roles
-    machine = roles.mobile_node if program.end is End.MOBILE_NODE else roles.correspondent
+    here = program.end is End.MOBILE_NODE
+    machine = lab.topology.session_host if here else lab.topology.roles.correspondent
     # Without site-packages (-S), which a stream has no use for, it starts three times as fast.
     command = [sys.executable, "-S", "-m", f"lab.streams.{program.module}", *program.words]
     return lab.machines[machine].spawn(command, LOGS / f"{machine}.streams.log")
