@@ -36,7 +36,7 @@ WRONG_TIME = Drop("authentication-wrong-time")
 KEPT = 8
 """Updates whose answers are recognised; as many as the registration keeps outstanding."""
 MAX_CORRECTIONS = 3
-"""Times in a row that the home agent may correct the clock before it is believed to mean something else."""
+"""Times in a row that an update is said again at once; then a status 144 is a refusal, and time passes."""
 
 _WINDOW = int(CLOSE_ENOUGH * ntp.SECOND)
 _FRACTION = ntp.SECOND - 1
@@ -85,6 +85,9 @@ class AuthenticationOption:
         self._wall_offset = wall_offset
         self._rng = rng
         self._sent: deque[_Sent] = deque(maxlen=KEPT)
+        """Not answered yet, the oldest first."""
+        self._bound: IPv6Address | None = None
+        """The care-of address of the last update that was accepted."""
         self._last: int | None = None
         self._heard: int | None = None
         self._corrections = 0
@@ -112,12 +115,15 @@ class AuthenticationOption:
             return NOT_FOR_US
         message = opened.packet.message
         if isinstance(message, BindingAck):
-            return self._answer(opened, message)
+            return self._answer(opened, message, now)
         return self._unasked(opened, now)
 
     # ---- the answer to an update -----------------------------------------------------------
-    def _answer(self, opened: OpenedControl, ack: BindingAck) -> Message | ClockCorrected | Drop:
-        """First which update it answers, as its timestamp tells, then the authenticator for that one."""
+    def _answer(self, opened: OpenedControl, ack: BindingAck, now: float) -> Message | ClockCorrected | Drop:
+        """First which update it answers, as its timestamp tells, then the authenticator for that one.
+
+        An update is answered once: a recorded answer says nothing the second time.
+        """
         told = timestamp_in(ack)
         sent = self._answered(ack, told)
         if sent is None:
@@ -125,11 +131,14 @@ class AuthenticationOption:
         if not self._proves(opened, sent.care_of):
             return self._unproven(opened, ack)
         self.problem = None
-        if ack.status != BindingStatus.ID_MISMATCH:
-            self._corrections = 0
-            return ack
-        assert told is not None
-        return self._mismatch(ack, sent, ntp.distance(told, sent.timestamp))
+        if ack.status == BindingStatus.ID_MISMATCH and told is not None:
+            return self._mismatch(ack, sent, told, now)
+        while self._sent and self._sent.popleft() is not sent:
+            pass
+        self._corrections = 0
+        if ack.accepted:
+            self._bound = sent.care_of
+        return ack
 
     def _answered(self, ack: BindingAck, told: int | None) -> _Sent | None:
         """An answer repeats the whole timestamp; one that corrects our clock, its fraction.
@@ -160,20 +169,27 @@ class AuthenticationOption:
             self.problem = "an answer that cannot be verified says that our updates cannot be verified"
         return UNPROTECTED if evidence_in(opened, self._profile) is None else WRONG_AUTHENTICATOR
 
-    def _mismatch(self, ack: BindingAck, sent: _Sent, distance: int) -> Message | ClockCorrected:
+    def _mismatch(self, ack: BindingAck, sent: _Sent, told: int, now: float) -> Message | ClockCorrected:
         """Status 144: a wrong clock, unless the home agent's is the same and UDP was to be forced."""
-        if (distance == 0 and sent.forced_udp) or self._corrections == MAX_CORRECTIONS:
+        since_sent, since_now = ntp.distance(told, sent.timestamp), ntp.distance(told, self._clock(now))
+        self._sent.clear()
+        if since_sent == 0 and sent.forced_udp:
             return ack
-        self._corrections += 1
-        seconds = distance // ntp.SECOND
+        # The home agent wrote its time after the update had left and before now. Update or answer may have
+        # been held up for long, so of the corrections that would explain it all the smallest is made.
+        seconds = round((max(since_now, 0) or min(since_sent, 0)) / ntp.SECOND)
         self._wall_offset += seconds
-        self._last = None
-        return ClockCorrected(seconds)
+        self._last = self._last if seconds == 0 else None
+        self._corrections += 1
+        if self._corrections <= MAX_CORRECTIONS:
+            return ClockCorrected(seconds)
+        self._corrections = 0
+        return ack
 
     # ---- a message that answers nothing ----------------------------------------------------
     def _unasked(self, opened: OpenedControl, now: float) -> Message | Drop:
         """RFC 4285 leaves these unprotected. Ours are signed for the care-of address that is bound."""
-        if not self._sent or not self._proves(opened, self._sent[-1].care_of):
+        if self._bound is None or not self._proves(opened, self._bound):
             return UNPROTECTED
         message = opened.packet.message
         told = timestamp_in(message)

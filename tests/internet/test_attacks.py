@@ -392,11 +392,6 @@ def test_with_the_option_recorded_updates_are_worth_nothing_before_and_after_a_r
     assert world.passes() == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="mn_agent.authentication believes the same answer with status 144 again: each replay sets the clock on by "
-    "the same difference once more",
-)
 def test_with_the_option_a_recorded_correction_of_the_clock_is_believed_once() -> None:
     world = World(protection="option", clock_error=-3600.0).bind("hotel")
     corrections = [one for one in world.internet.recorded if from_home_agent(one)][:1]
@@ -408,11 +403,6 @@ def test_with_the_option_a_recorded_correction_of_the_clock_is_believed_once() -
     assert world.agent.node.tally.refused[144] + world.agent.node.tally.strangers["authentication-wrong-time"] == 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="after MAX_CORRECTIONS in a row mn_agent.authentication believes no status 144 any more until something else "
-    "is answered, which with a wrong clock never happens: the mobile node is locked out for ever",
-)
 def test_with_the_option_no_number_of_corrections_locks_the_mobile_node_out() -> None:
     world = World(protection="option", clock_error=-3600.0).bind("hotel")
     correction = next(one for one in world.internet.recorded if from_home_agent(one))

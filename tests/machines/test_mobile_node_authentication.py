@@ -268,6 +268,45 @@ def test_a_home_agent_that_is_never_content_with_the_time_has_refused(mn: Option
         sent, tries = (mn.sent or [sent])[0], tries + len(mn.sent)
     assert tries == 4
     assert mn.state == "rejected"
+    due = mn.node.deadline()
+    assert due is not None
+    mn.now = due.at
+    mn.wakes(due.reason)
+    while not mn.sent:
+        mn.sleep()
+    mn.ack(mn.one(), BindingStatus.ID_MISMATCH, timestamp=later(mn.one(), 60))
+    mn.ack(mn.one())
+    assert mn.state == "bound", "it was told the time again, and believed it"
+
+
+def test_an_old_correction_is_believed_once(mn: OptionScript) -> None:
+    wrong = mn.links(link("eth0", OFFICE6)).one()
+    mn.ack(wrong, BindingStatus.ID_MISMATCH, timestamp=later(wrong, 3600))
+    right = mn.one()
+    for _ in range(3):
+        mn.ack(wrong, BindingStatus.ID_MISMATCH, timestamp=later(wrong, 3600)).nothing()
+    mn.ack(right)
+    mn.at(10.0).feed(Refresh())
+    assert abs(ntp.distance(timestamp_of(mn.one()), ntp.later(mn.clock(), 3600 * ntp.SECOND))) < ntp.SECOND
+
+
+def test_an_update_that_was_held_up_on_the_way_does_not_set_the_clock(mn: OptionScript) -> None:
+    """The home agent refuses it for its age, but its time is ours."""
+    sent = mn.links(link("eth0", OFFICE6)).one()
+    mn.at(1.5).wakes("binding update retry")
+    mn.at(4.5).wakes("binding update retry")
+    mn.at(10.5).wakes("binding update retry")
+    mn.at(10.6).ack(sent, BindingStatus.ID_MISMATCH, timestamp=later(sent, 10))
+    assert mn.reports("clock")[0].fields == {"corrected_s": 0}
+    assert abs(ntp.distance(timestamp_of(mn.one()), mn.clock())) < ntp.SECOND // 1000
+
+
+def test_neither_does_an_answer_that_was_held_up(mn: OptionScript) -> None:
+    sent = mn.links(link("eth0", OFFICE6)).one()
+    mn.at(1.5).wakes("binding update retry")
+    mn.at(4.5).wakes("binding update retry")
+    mn.at(10.4).ack(sent, BindingStatus.ID_MISMATCH, timestamp=timestamp_of(sent))
+    assert mn.reports("clock")[0].fields == {"corrected_s": 0}
 
 
 def test_144_with_the_same_seconds_means_that_udp_cannot_be_forced() -> None:
