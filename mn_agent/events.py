@@ -48,9 +48,13 @@ class HomeAgentsUnknown:
 
 @dataclass(frozen=True, slots=True)
 class PathLastUsed:
-    """A datagram last left through the present path at `at` (seconds of CLOCK_BOOTTIME)."""
+    """When a datagram last left through the present path, and when payload last came in by any.
 
-    at: float
+    Seconds of CLOCK_BOOTTIME; 0.0 for never.
+    """
+
+    sent_at: float
+    received_at: float
 
 
 @dataclass(frozen=True, slots=True)

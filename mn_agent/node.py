@@ -201,8 +201,8 @@ class MobileNode:
             case HomeAgentsUnknown(problem=problem):
                 self.discovery.failed(problem, now)
                 return []
-            case PathLastUsed(at=at):
-                return self._actions(self.registration.last_sent(at, now), now)
+            case PathLastUsed(sent_at=sent_at, received_at=received_at):
+                return self._actions(self.registration.path_used(sent_at, received_at, now), now)
             case LinkUnusable(care_of=care_of):
                 target = self.target
                 if target is not None and target.care_of == care_of:

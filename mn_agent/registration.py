@@ -186,11 +186,15 @@ class HomeRegistration:
         self.state = Deregistering(target, (), ACK_TIMEOUT, now, 0)
         return self.tick(now)
 
-    def last_sent(self, at: float, now: float) -> list[Effect]:
-        """A datagram last left through the present path at `at`: traffic defers the keepalive."""
+    def path_used(self, sent_at: float, received_at: float, now: float) -> list[Effect]:
+        """When a datagram last left through the present path, and when one last came in.
+
+        Traffic both ways defers the keepalive. What only leaves proves nothing: the mapping may be
+        forgotten, or the home agent may no longer know it.
+        """
         match self.state:
             case Registered(binding=binding) if binding.keepalive is not None:
-                due = max(at, binding.sent_at) + binding.keepalive
+                due = max(min(sent_at, received_at), binding.sent_at) + binding.keepalive
                 if due <= now:
                     return self.refresh(now)
                 self.state = Registered(binding, due)

@@ -56,7 +56,7 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class AskLastSent:
-    """Tell the machine by `last_sent` when a datagram last left through the binding's path."""
+    """Tell the machine by `path_used` when datagrams last passed the binding's path."""
 
     binding: Binding
 

@@ -88,7 +88,7 @@ class Shell:
             case AskDns(query=query):
                 self._ask(query)
             case AskPathUse(path=path):
-                self._dispatch(PathLastUsed(self._plane.last_sent(path)))
+                self._dispatch(PathLastUsed(self._plane.last_sent(path), self._plane.last_received()))
             case Remember(state=state):
                 self._remember(state)
             case Report(event=event, fields=fields):

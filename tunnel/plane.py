@@ -146,6 +146,10 @@ class DataPlane(Protocol):
         """When a datagram last left by `path` (seconds of CLOCK_BOOTTIME, 0.0 for never)."""
         ...
 
+    def last_received(self) -> float:
+        """When payload last came in by any path (seconds of CLOCK_BOOTTIME, 0.0 for never)."""
+        ...
+
     def close(self) -> None:
         """Stop. The TUN device and the underlays stay open: they belong to whoever opened them."""
         ...

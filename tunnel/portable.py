@@ -63,6 +63,7 @@ class PortablePlane(DataPlane):
         self._running = False
         self._control = TokenBucket(_CONTROL_RATE, _CONTROL_BURST)
         self._rx_packets = self._rx_bytes = self._tx_packets = self._tx_bytes = 0
+        self._received_at = 0.0
         self._recent = RecentPackets(by_source=endpoint.role is Role.MOBILE_NODE)
         self._use(device)
 
@@ -109,6 +110,9 @@ class PortablePlane(DataPlane):
 
     def last_sent(self, path: TunnelPath) -> float:
         return self._endpoint.last_sent(path)
+
+    def last_received(self) -> float:
+        return self._received_at
 
     def close(self) -> None:
         if self._thread is not None and self._running:
@@ -197,10 +201,13 @@ class PortablePlane(DataPlane):
         poll, drains = self._epoll.poll, self._drains
         try:
             while self._running:
+                received = self._rx_packets
                 for descriptor, _ in poll():
                     drain = drains.get(descriptor)
                     if drain is not None:  # else an order of this very round has removed it
                         drain()
+                if self._rx_packets != received:
+                    self._received_at = time.clock_gettime(time.CLOCK_BOOTTIME)
         except Exception as error:  # a mistake of ours: say so, rather than be silent and deaf for ever
             self._running = False
             self._on_fault(f"the data plane has stopped: {error!r}")

@@ -79,6 +79,8 @@ class MobileHost:
         """Seconds by which the wall clock of this host is fast; an agent notices when it starts."""
         self.reports: deque[tuple[float, Report]] = deque(maxlen=200)
         self.received: Callable[[bytes, Datagram], None] = lambda packet, datagram: None
+        self.in_clear: Callable[[bytes], None] = lambda packet: None
+        """Takes what leaves without a tunnel, at home."""
         self.kernel: KernelConfig | None = None
         self.home_interface = ""
         self.finished = False
@@ -89,6 +91,8 @@ class MobileHost:
         self._rng = rng
         self._law = law
         self._dns = dns
+        self._own: dict[Address, str] = {}
+        """Addresses that the agent has put on an interface: its home addresses, at home."""
         self._plugs: dict[str, tuple[AccessNetwork, tuple[Address, ...]]] = {}
         self._pending_snapshot = False
         self.start()
@@ -128,8 +132,10 @@ class MobileHost:
         return used < EPOCH + self.clock_error + self._timeline.now - ESP_EPOCH
 
     def crash(self) -> None:
-        """kill -9: sockets, TUN device and everything that was not on disk are gone."""
+        """kill -9: sockets, TUN device and everything that was not on disk are gone; so, soon, are addresses."""
         self.running = False
+        self._configure(KernelConfig("mip0", 1400))
+        self.home_interface = ""
         self.driver.stop()
         self.plane.carriers.clear()
         self._carriers.clear()
@@ -170,7 +176,7 @@ class MobileHost:
     def unplug(self, interface: str) -> None:
         network, addresses = self._plugs.pop(interface, (None, ()))
         if network is not None:
-            for address in addresses:
+            for address in (*addresses, *(own for own, where in self._own.items() if where == interface)):
                 network.leave(address)
             self._hint()
 
@@ -186,7 +192,8 @@ class MobileHost:
 
     @property
     def addresses(self) -> set[Address]:
-        return {address for _, addresses in self._plugs.values() for address in addresses}
+        given = {address for _, addresses in self._plugs.values() for address in addresses}
+        return given | {own for own, interface in self._own.items() if interface in self._plugs}
 
     def _leased(
         self, interface: str, network: AccessNetwork, soon: tuple[Address, ...], every: tuple[Address, ...]
@@ -196,7 +203,7 @@ class MobileHost:
 
     def _has(self, interface: str, network: AccessNetwork, addresses: tuple[Address, ...]) -> None:
         self._plugs[interface] = (network, addresses)
-        for address in addresses:
+        for address in (*addresses, *(own for own, where in self._own.items() if where == interface)):
             network.join(address, partial(self._receive, interface))
         self._hint()
 
@@ -216,12 +223,21 @@ class MobileHost:
         plugged = self._plugs.get(name)
         if plugged is None:
             return Link(index, name, False, 1500)
-        return plugged[0].link(index, name, plugged[1])
+        own = tuple(address for address, interface in self._own.items() if interface == name)
+        return plugged[0].link(index, name, plugged[1], own)
 
     # ---- payload ---------------------------------------------------------------------------
+    @property
+    def at_home(self) -> bool:
+        """Whether home addresses are used on a link, without any tunnel."""
+        return bool(self.home_interface) and self.running and self.awake
+
     def send(self, packet: bytes) -> None:
-        """An application of this host sends `packet` through the TUN device."""
-        if self.running and self.awake:
+        """An application of this host sends `packet`: through the TUN device, or in clear at home."""
+        if self.at_home:
+            self._law.sent_in_clear(self)
+            self.in_clear(packet)
+        elif self.running and self.awake:
             self.plane.outbound(packet)
 
     @property
@@ -245,7 +261,7 @@ class MobileHost:
                 self._law.routes_installed(self, routes)
                 self.plane.install(ForwardingTable(routes))
             case ConfigureKernel(config=config):
-                self.kernel = config
+                self._configure(config)
             case AnnounceHome(interface=interface):
                 self.home_interface = interface
             case SendAgain(homes=homes, since=since):
@@ -256,7 +272,7 @@ class MobileHost:
                 self._law.dns_asked(self.name)
                 self._dns.ask(query, bool(self._plugs), partial(self._dns_answered, self.driver))
             case AskPathUse(path=path):
-                self.driver.dispatch(PathLastUsed(self.plane.endpoint.last_sent(path)))
+                self.driver.dispatch(PathLastUsed(self.plane.endpoint.last_sent(path), self.plane.received_at))
             case Remember(state=state):
                 self.disk = json.dumps(state)
             case Report():
@@ -266,12 +282,28 @@ class MobileHost:
             case _:
                 assert_never(action)
 
+    def _configure(self, config: KernelConfig) -> None:
+        """Of all that a kernel would do, only addresses on links matter here."""
+        self.kernel = config
+        wanted = {one.address: one.interface for one in config.on_link}
+        for address, interface in (self._own.items() - wanted.items()) | (wanted.items() - self._own.items()):
+            network = self.network(interface)
+            if network is None:
+                continue
+            if wanted.get(address) == interface:
+                network.join(address, partial(self._receive, interface))
+            else:
+                network.leave(address)
+        if self._own != wanted:
+            self._own = wanted
+            self._hint()
+
     def _keep(self, attachments: tuple[Attachment, ...]) -> None:
         wanted = {(a.interface, a.care_of) for a in attachments}
         for place in [place for place in self._carriers if place not in wanted]:
             self.plane.carriers.remove(self._carriers.pop(place))
         for interface, care_of in sorted(wanted - self._carriers.keys(), key=str):
-            if care_of not in self._plugs.get(interface, (None, ()))[1]:
+            if not self._is_here(interface, care_of):
                 self.driver.dispatch(LinkUnusable(care_of, "Cannot assign requested address"))
                 continue
             port = self._rng.choice(EPHEMERAL) if care_of.version == 4 else 0
@@ -295,11 +327,15 @@ class MobileHost:
             self.driver.dispatch(LinkUnusable(action.care_of, "Network is unreachable"))
 
     def _transmit(self, interface: str, datagram: Datagram) -> bool:
-        network, addresses = self._plugs.get(interface, (None, ()))
-        if network is None or datagram.source not in addresses:
+        network = self.network(interface)
+        if network is None or not self._is_here(interface, datagram.source):
             return False
         network.send(datagram)
         return True
+
+    def _is_here(self, interface: str, address: Address) -> bool:
+        given = self._plugs.get(interface, (None, ()))[1]
+        return address in given or (interface in self._plugs and self._own.get(address) == interface)
 
     def _dns_answered(self, asker: Driver[Event, Action], event: Event) -> None:
         if asker is self.driver:

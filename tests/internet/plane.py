@@ -41,6 +41,7 @@ class Plane:
     endpoint: Endpoint = field(init=False)
     recent: RecentPackets = field(init=False)
     carriers: list[Carrier] = field(default_factory=list)
+    received_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.endpoint = Endpoint(self.role)
@@ -83,6 +84,7 @@ class Plane:
         port = datagram.source_port if datagram.in_udp else 0
         verdict = self.endpoint.inbound(peer_of(datagram.source, port), datagram.payload)
         if isinstance(verdict, bytes):
+            self.received_at = self.clock()
             self.deliver(verdict, datagram)
         elif verdict is CONTROL:
             local_port = carrier.port if port else 0

@@ -110,11 +110,6 @@ def test_a_nat_that_gets_another_address_is_followed() -> None:
     assert world.passes() == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="outgoing payload defers keepalives although nothing comes back: a lost mapping is noticed only at "
-    "the refresh of the lifetime, after up to 336 s",
-)
 def test_a_mapping_that_was_forgotten_under_traffic_is_repaired_within_one_keepalive_interval() -> None:
     world = behind(SYMMETRIC).run(10.0)
     old = door(world)

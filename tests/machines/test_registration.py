@@ -324,7 +324,7 @@ def test_an_idle_mapping_is_kept_alive_by_a_binding_update(refresh: int, least: 
     assert least <= due.at <= most
     script.at(due.at).wakes("NAT keepalive")
     assert any(isinstance(action, AskPathUse) for action in script.actions)
-    script.feed(PathLastUsed(0.0))
+    script.feed(PathLastUsed(0.0, 0.0))
     kept = script.one()
     assert first(kept.update.options, Ipv4CareOfAddress) == Ipv4CareOfAddress(CAFE4)
 
@@ -335,11 +335,18 @@ def test_traffic_in_udp_defers_the_keepalive() -> None:
     script.bind(CAFE, refresh=20)
     script.sleep()
     at = script.now
-    script.feed(PathLastUsed(at - 1.0)).nothing()
+    script.feed(PathLastUsed(at - 1.0, at - 0.5)).nothing()
     due = script.node.deadline()
     assert due is not None
     assert due.reason == "NAT keepalive"
     assert at + 16 < due.at < at + 20
+
+
+def test_traffic_that_only_leaves_does_not_defer_it_since_the_mapping_may_be_forgotten() -> None:
+    script = Script()
+    script.bind(CAFE, refresh=20)
+    script.sleep()
+    script.feed(PathLastUsed(script.now - 0.1, 0.0)).one()
 
 
 @pytest.mark.requirement("R095")
