@@ -61,7 +61,7 @@ class Door:
     def admits(self, packet: bytes, arrival: Arrival, now: float) -> bool:
         """Whether `packet`, a whole IPv6 packet, is worth its verification. Proves nothing yet."""
         next_header, payload = _payload_of(packet)
-        if next_header == PROTOCOL_MOBILITY and self._option_spis:
+        if next_header == PROTOCOL_MOBILITY:
             known = any(packet[at : at + 4] in self._option_spis for at in _OPTION_SPI_AT)
         else:
             known = next_header == PROTOCOL_ESP and packet[payload : payload + 4] in self._spis

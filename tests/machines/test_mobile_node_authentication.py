@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 from mn_agent.actions import Remember, SendControl
+from mn_agent.authentication import AuthenticationOption
 from mn_agent.events import Refresh, Stop
 from mn_agent.memory import Memory
 from mn_agent.node import MobileNode
@@ -152,6 +153,20 @@ def test_no_two_updates_have_the_same_timestamp_and_each_is_later(mn: OptionScri
         stamps += [timestamp_of(sent) for sent in mn.sent]
     assert len(stamps) == 6
     assert stamps == sorted(set(stamps))
+
+
+def test_updates_of_one_instant_have_growing_timestamps(mn: OptionScript) -> None:
+    sent = mn.links(link("eth0", OFFICE6)).one()
+    bare = replace(sent.packet, message=replace(sent.update, options=sent.update.options[:-2]))
+    option = AuthenticationOption(KEYS, RFC5555, HOME6, WALL, Random(7))
+    stamps = []
+    for _ in range(50):
+        sealed = option.seal(bare, 1.0)
+        assert isinstance(sealed, bytes)
+        opened = open_control(sealed, {}, RFC5555)
+        assert isinstance(opened, OpenedControl)
+        stamps.append(timestamp_in(opened.packet.message))
+    assert stamps == sorted(set(stamps))  # type: ignore[type-var]
 
 
 def test_what_it_remembers_of_esp_is_left_alone() -> None:
