@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from itertools import count
+from random import Random
 from typing import TypeVar
 
 from home_agent.actions import (
     Action,
+    ConfigureEndpoint,
     ConfigureKernel,
     Defend,
     InstallTable,
@@ -25,7 +27,9 @@ from tunnel.endpoint import CONTROL, Endpoint, EndpointConfig, Role
 from tunnel.envelope import ControlPacket, open_control, seal_control
 from tunnel.forwarding import ForwardingTable, Route, peer_of
 from tunnel.kernel import KernelConfig
+from tunnel.keyring import NO_KEYS
 from tunnel.path import Arrival, Drop
+from tunnel.protection import PayloadKey
 from tunnel.replay import ReplayWindow
 from tunnel.security import Encryption, Integrity, KeyPair, Opener, Sealer, SecurityAssociation
 from wire.ip import IPv4Header, IPv6Header
@@ -109,6 +113,10 @@ def keys_of(home_address: IPv6Address) -> KeyPair:
     )
 
 
+def payload_key_of(home_address: IPv6Address) -> PayloadKey:
+    return PayloadKey(bytes([int(home_address) & 0xFF, 4]) * 16)
+
+
 class MobileNode:
     """The mobile node's end of the security associations, and ways to write a Binding Update."""
 
@@ -166,17 +174,21 @@ class HomeScript:
         profile = profile_named(self.configuration.wire.profile)
         self.laptop, self.tablet, self.router = (MobileNode(home, profile) for home in homes[:3])
         self._nodes = {node.home_address: node for node in (self.laptop, self.tablet, self.router)}
+        protects = self.configuration.protects_payload
+        protected = [node.home_address for node in self.configuration.mobile_node if protects(node)]
         self.agent = HomeAgent(
             self.configuration,
             {home: keys_of(home) for home in homes},
             records,
             now,
-            iv_source=bytes,
+            iv_source=Random(int(now)).randbytes,
+            payload_keys={home: payload_key_of(home) for home in protected},
         )
         self.now = now
         self.actions: list[Action] = []
         self.records: dict[IPv6Address, Record] = {}
         self.table = ForwardingTable()
+        self.keyring = NO_KEYS
         self.kernel: KernelConfig | None = None
         self.defended: dict[IPv4Address | IPv6Address, bool] = {}
         self.feed(Start())
@@ -273,6 +285,8 @@ class HomeScript:
                     self.records[record.home_address] = record
                 case InstallTable(table):
                     self.table = table
+                case ConfigureEndpoint(config):
+                    self.keyring = config.keyring
                 case ConfigureKernel(kernel):
                     self.kernel = kernel
                 case Defend(addresses):
