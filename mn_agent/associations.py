@@ -20,11 +20,10 @@ from mn_agent.authentication import (
 from mn_agent.binding_update_list import Target
 from mn_agent.memory import Memory
 from tunnel.authentication import AuthenticationAssociation, Keys
-from tunnel.envelope import ControlPacket, open_control, seal_control
+from tunnel.envelope import ControlMessage, ControlPacket, open_control, seal_control
 from tunnel.path import Drop
 from tunnel.replay import ReplayWindow
 from tunnel.security import KeyPair, Opener, Sealer, SequenceExhausted
-from wire.mobility import Message
 from wire.profile import Profile
 
 EXHAUSTED = Drop("control-sequence-exhausted")
@@ -51,7 +50,9 @@ class Associations(Protocol):
     def size(self, packet: ControlPacket) -> int:
         """Octets of the sealed packet; nothing is consumed."""
 
-    def open(self, octets: bytes, target: Target | None, now: float) -> Message | ClockCorrected | Drop:
+    def open(
+        self, octets: bytes, target: Target | None, now: float
+    ) -> ControlMessage | ClockCorrected | Drop:
         """A message that the home agent of `target` wrote for our home address, and not before now."""
 
 
@@ -105,7 +106,7 @@ class EspAssociations:
     def size(self, packet: ControlPacket) -> int:
         return len(seal_control(packet, Sealer(self._sealer.association, 1), self._profile))
 
-    def open(self, octets: bytes, target: Target | None, now: float) -> Message | Drop:
+    def open(self, octets: bytes, target: Target | None, now: float) -> ControlMessage | Drop:
         opened = open_control(octets, {self._opener.association.spi: self._opener}, self._profile)
         if isinstance(opened, Drop):
             return opened

@@ -20,7 +20,7 @@ from tunnel.authentication import (
     sign,
     timestamp_in,
 )
-from tunnel.envelope import ControlPacket, OpenedControl, open_control
+from tunnel.envelope import ControlMessage, ControlPacket, OpenedControl, open_control
 from tunnel.path import Drop
 from wire import ntp
 from wire.mobility import BindingAck, BindingStatus, BindingUpdate, Message, UpdateFlag
@@ -104,7 +104,9 @@ class AuthenticationOption:
         """Octets of the sealed packet."""
         return len(sign(packet, self._association, claimed_care_of(packet), 0, self._profile))
 
-    def open(self, octets: bytes, target: Target | None, now: float) -> Message | ClockCorrected | Drop:
+    def open(
+        self, octets: bytes, target: Target | None, now: float
+    ) -> ControlMessage | ClockCorrected | Drop:
         """A message that the home agent of `target` wrote for our home address, and not before now."""
         opened = open_control(octets, {}, self._profile)
         if isinstance(opened, Drop):
@@ -187,7 +189,7 @@ class AuthenticationOption:
         return ack
 
     # ---- a message that answers nothing ----------------------------------------------------
-    def _unasked(self, opened: OpenedControl, now: float) -> Message | Drop:
+    def _unasked(self, opened: OpenedControl, now: float) -> ControlMessage | Drop:
         """RFC 4285 leaves these unprotected. Ours are signed for the care-of address that is bound."""
         if self._bound is None or not self._proves(opened, self._bound):
             return UNPROTECTED

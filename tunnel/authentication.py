@@ -10,7 +10,7 @@ import hmac
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 
-from tunnel.envelope import ControlPacket, OpenedControl, enclose
+from tunnel.envelope import ControlMessage, ControlPacket, OpenedControl, enclose
 from tunnel.security import FIRST_FREE_SPI, KeyPair
 from wire.checksum import internet_checksum, pseudo_header6, word_sum
 from wire.ip import PROTOCOL_MOBILITY
@@ -183,7 +183,7 @@ def names_its_sender(message: Message, association: AuthenticationAssociation) -
     return [name.identifier for name in names] == [association.identifier.encode("ascii")]
 
 
-def timestamp_in(message: Message) -> int | None:
+def timestamp_in(message: ControlMessage) -> int | None:
     """The NTP timestamp of a message, if it has exactly one."""
     assert isinstance(message, Authenticated)
     found = every(message.options, MessageIdentification)

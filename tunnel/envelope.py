@@ -1,7 +1,8 @@
 """A mobility message in its envelope: IPv6 header, home address option or type 2 routing header, ESP.
 
-Pure. RFC 6275 sections 6.1, 6.3 and 6.4, RFC 3776, RFC 4877, RFC 5555 section 4; layouts in protocol.md 3.6:
-IPv6 / [destination options | routing] / [ESP] / mobility header, whatever carries the IPv6 packet.
+Pure. RFC 6275 sections 6.1, 6.3, 6.4, 6.7 and 6.8, RFC 3776, RFC 4877, RFC 5555 section 4; layouts in
+protocol.md 3.6: IPv6 / [destination options | routing] / [ESP] / mobility header, whatever carries the IPv6
+packet. Mobile prefix solicitations and advertisements have the same envelope around ICMPv6.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from tunnel.security import MALFORMED as ESP_MALFORMED
 from tunnel.security import UNKNOWN_SPI, Opener, Sealer
 from wire.esp import ESP_HEADER
 from wire.extension import home_address_option, parse_extensions, routing_header
+from wire.icmp import MobilePrefixAdvertisement, MobilePrefixSolicitation, decode_icmp6, encode_icmp6
 from wire.ip import (
     IPV6_HEADER,
     PROTOCOL_DESTINATION_OPTIONS,
     PROTOCOL_ESP,
+    PROTOCOL_ICMPV6,
     PROTOCOL_MOBILITY,
     PROTOCOL_ROUTING,
     IPv6Header,
@@ -26,6 +29,10 @@ from wire.ip import (
 from wire.mobility import Message, decode_message, encode_message
 from wire.profile import Profile
 from wire.reader import DecodeError
+
+PrefixMessage = MobilePrefixSolicitation | MobilePrefixAdvertisement
+"""ICMPv6 messages which the same security associations protect (draft section 2.2, inner selectors)."""
+ControlMessage = Message | PrefixMessage
 
 MALFORMED = Drop("control-malformed")
 NOT_MOBILITY = Drop("control-not-mobility")
@@ -37,7 +44,7 @@ class ControlPacket:
 
     source: IPv6Address
     destination: IPv6Address
-    message: Message
+    message: ControlMessage
     home_address_option: IPv6Address | None = None
     """In a BU from an IPv6 care-of address: the home address, for which `source` only stands."""
     routing_home_address: IPv6Address | None = None
@@ -69,8 +76,12 @@ class OpenedControl:
 
 def seal_control(packet: ControlPacket, sealer: Sealer | None, profile: Profile) -> bytes:
     """The whole IPv6 packet. ValueError for what the wire cannot express, as of `encode_message`."""
-    payload = encode_message(packet.message, packet.home_side_source, packet.final_destination, profile)
-    next_header = PROTOCOL_MOBILITY
+    source, destination = packet.home_side_source, packet.final_destination
+    if isinstance(packet.message, PrefixMessage):
+        next_header, payload = PROTOCOL_ICMPV6, encode_icmp6(packet.message, source, destination)
+    else:
+        next_header = PROTOCOL_MOBILITY
+        payload = encode_message(packet.message, source, destination, profile)
     if sealer is not None:
         payload = sealer.seal(next_header, payload)
         next_header = PROTOCOL_ESP
@@ -116,14 +127,11 @@ def open_control(
         if isinstance(opened, Drop):
             return opened
         next_header, payload = opened
-    if next_header != PROTOCOL_MOBILITY:
-        return NOT_MOBILITY
     source = extensions.home_address or header.source
     destination = extensions.routing_home_address or header.destination
-    try:
-        message = decode_message(payload, source, destination, profile)
-    except DecodeError:
-        return MALFORMED
+    message = _message_in(next_header, payload, source, destination, profile)
+    if isinstance(message, Drop):
+        return message
     packet = ControlPacket(
         header.source,
         header.destination,
@@ -132,3 +140,17 @@ def open_control(
         extensions.routing_home_address,
     )
     return OpenedControl(packet, spi, payload)
+
+
+def _message_in(
+    next_header: int, payload: bytes, source: IPv6Address, destination: IPv6Address, profile: Profile
+) -> ControlMessage | Drop:
+    try:
+        if next_header == PROTOCOL_MOBILITY:
+            return decode_message(payload, source, destination, profile)
+        if next_header == PROTOCOL_ICMPV6:
+            message = decode_icmp6(payload, source, destination)
+            return message if isinstance(message, PrefixMessage) else NOT_MOBILITY
+    except DecodeError:
+        return MALFORMED
+    return NOT_MOBILITY
