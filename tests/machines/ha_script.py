@@ -226,7 +226,7 @@ class HomeScript:
         again = HomeScript(self.configuration, self.records.values(), self.now + after)
         again.laptop, again.tablet, again.router = self.laptop, self.tablet, self.router
         again._nodes = self._nodes
-        again.records = dict(self.records)
+        again.records = {**self.records, **again.records}
         return again
 
     # ---- what was decided -------------------------------------------------------------------
