@@ -19,6 +19,8 @@ class HomeLink:
 
     def __init__(self, timeline: Timeline) -> None:
         self.squatters: set[Address] = set()
+        self.hosts: Callable[[], set[Address]] = set
+        """The addresses of the hosts that are on the link now: mobile nodes at home among them."""
         self._timeline = timeline
         self._defended: dict[str, frozenset[Address]] = {}
         self._last: dict[Address, str] = {}
@@ -49,6 +51,6 @@ class HomeLink:
 
         def conclude() -> None:
             others = [held for agent, held in self._defended.items() if agent != asker]
-            answer(addresses & self.squatters.union(*others))
+            answer(addresses & self.squatters.union(self.hosts(), *others))
 
         self._timeline.after(DETECTION, conclude)

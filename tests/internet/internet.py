@@ -52,6 +52,7 @@ class AccessNetwork:
     """A network to plug into: IPv6, IPv4 with public addresses, IPv4 behind a NAT, or two of them.
 
     `lease_delay`: seconds until an IPv4 address is there; the IPv6 one is there at once.
+    `forged`: its prefixes are somebody else's, so nothing that is sent to them ever comes here.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class AccessNetwork:
         nat: Nat | None = None,
         mtu: int = 1500,
         lease_delay: float = 0.0,
+        forged: bool = False,
     ) -> None:
         self.name = name
         self.nat = nat
         self.mtu = mtu
         self.lease_delay = lease_delay
+        self.forged = forged
         self.up = self.down = FAIR
         self._internet = internet
         self._ipv6 = None if ipv6 is None else IPv6Network(ipv6)
@@ -96,20 +99,30 @@ class AccessNetwork:
             found.append(self._ipv4[number % (self._ipv4.num_addresses - 2) + 1])
         return tuple(found)
 
-    def link(self, index: int, name: str, addresses: tuple[Address, ...]) -> Link:
-        """The link as the host's kernel shows it, with the addresses that it has by now."""
+    @property
+    def present(self) -> set[Address]:
+        """The addresses of all stations."""
+        return set(self._stations)
+
+    def link(
+        self, index: int, name: str, addresses: tuple[Address, ...], others: tuple[Address, ...] = ()
+    ) -> Link:
+        """The link as the host's kernel shows it, with the addresses that it has from this network by now,
+        and with `others`, which it has given itself."""
         prefixes = {net.version: net for net in (self._ipv6, self._ipv4) if net is not None}
         own = tuple(LinkAddress(a, prefixes[a.version].prefixlen) for a in addresses)
         routers = tuple(DefaultRouter(a.version, prefixes[a.version][1], 100) for a in addresses)
-        return Link(index, name, True, self.mtu, own, routers)
+        more = tuple(LinkAddress(a, a.max_prefixlen) for a in others)
+        return Link(index, name, True, self.mtu, own + more, routers)
 
     def join(self, address: Address, receive: Receive) -> None:
         self._stations[address] = receive
-        if self.nat is None or address.version == 6:
+        if not self.forged and (self.nat is None or address.version == 6):
             self._internet.hold(address, self._from_outside)
 
     def leave(self, address: Address) -> None:
-        if self._stations.pop(address, None) is not None and (self.nat is None or address.version == 6):
+        joined = self._stations.pop(address, None) is not None
+        if joined and not self.forged and (self.nat is None or address.version == 6):
             self._internet.release(address)
 
     def move_nat(self, public: IPv4Address) -> None:

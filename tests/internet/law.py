@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from home_agent.binding_cache import OLD_PATH_GRACE, Binding
 from mn_agent.actions import SendControl
 from mn_agent.registration import MAX_OUTSTANDING
-from mn_agent.registration_states import Registered, State
+from mn_agent.registration_states import AtHome, Registered, State
 from tests.internet.payload import addresses_of, number_of
 from tests.internet.timeline import Timeline
 from tests.internet.weather import Address, Datagram
@@ -106,6 +106,7 @@ class Law:
         self._senders: dict[str, _Sender] = {}
         self._home_agents: dict[str, _Receiver] = {}
         self._questions: deque[float] = deque(maxlen=QUESTIONS_A_SECOND)
+        self._at_home: dict[str, bool] = {}
         self._rings: dict[str, tuple[float, int]] = {}
         self.home_agent_addresses: set[Address] = set()
 
@@ -188,6 +189,12 @@ class Law:
         for path in {path for route in routes for path in (route.path, *route.accept)}:
             if path.remote not in self.home_agent_addresses:
                 self.broken("only-the-home-agent", f"{host.name} uses {path}")
+
+    def sent_in_clear(self, host: MobileHost) -> None:
+        """Only on the true home link, however much another network looks like it."""
+        network = host.network(host.home_interface)
+        if network is None or network.name != "home":
+            self.broken("in-clear-only-at-home", f"{host.name} on {network and network.name}")
 
     # ---- the home agent hears --------------------------------------------------------------
     def home_agent_started(self, host: HomeHost, forgetful: bool) -> None:
@@ -296,12 +303,21 @@ class Law:
     def mobile_node_stepped(self, host: MobileHost) -> None:
         node = host.node
         outstanding = getattr(node.registration.state, "outstanding", ())
-        sizes = (len(outstanding) <= MAX_OUTSTANDING, len(node._grace) <= 4, len(node.choice._aside) <= 64)
+        sizes = (len(outstanding) <= MAX_OUTSTANDING, len(node._old_paths.paths) <= 4, len(node.choice._aside) <= 64)
         if not all(sizes) or len(node.drops) > 32:
             self.broken("bounded-memory", f"{host.name} holds too much")
         state = node.registration.state
+        if isinstance(state, AtHome) and not self._at_home.get(host.name):
+            self._check_homecoming(host)
+        self._at_home[host.name] = isinstance(state, AtHome)
         if isinstance(state, Registered) and state.binding.accepted_at == self._timeline.now:
             self._check_lifetime(host, state)
+
+    def _check_homecoming(self, host: MobileHost) -> None:
+        """Nobody is at home before the home agent has let go."""
+        home = host.configuration.home.ipv6
+        if any(home in known.bindings for known in self._home_agents.values()):
+            self.broken("home-when-released", f"{host.name} is at home, but a home agent has a binding")
 
     def _check_lifetime(self, host: MobileHost, state: Registered) -> None:
         """The mobile node never believes in a binding longer than the home agent keeps it."""

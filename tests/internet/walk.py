@@ -127,18 +127,21 @@ class Walk:
         for host in world.nodes.values():
             self._revive(host)
             host.unplug("wlan0")
-        world.plug("eth0", self._rng.choice(sorted(world.networks))).run(0.5)
+        world.plug("eth0", self._rng.choice([n for n in sorted(world.networks) if n != "trap"])).run(0.5)
         refresh = 0.8 * self.lifetime if self._forgotten else 0.0
-        took = world.run_until(world.is_bound, HEALED + refresh)
+        took = world.run_until(self._is_settled, HEALED + refresh)
         if world.passes():
             # The NAT may have forgotten a mapping, or the home agent everything, since the last update.
             world.run(0.85 * self.lifetime + 5.0)
-            world.run_until(world.is_bound, HEALED)
+            world.run_until(self._is_settled, HEALED)
             node.refresh()  # this NAT may wait half a minute only
             world.run(1.0)
             assert world.passes() == [], world.protocol()
-        assert node.node.summary() == ("bound", None), world.protocol()
+        assert node.node.summary() == ("home" if node.at_home else "bound", None), world.protocol()
         return took
+
+    def _is_settled(self) -> bool:
+        return self.world.is_home() or self.world.is_bound()
 
     def _revive(self, host: MobileHost) -> None:
         if not host.running:
@@ -167,9 +170,11 @@ class Walk:
         self.world.unplug(self._rng.choice(INTERFACES), self._host())
 
     def _renumber(self) -> None:
-        interface = self._rng.choice(INTERFACES)
-        self.world.tell(f"renumber {interface}")
-        self._host().renumber(interface)
+        interface, host = self._rng.choice(INTERFACES), self._host()
+        network = host.network(interface)
+        if network is not None and network.name not in ("home", "trap"):
+            self.world.tell(f"renumber {interface}")
+            host.renumber(interface)
 
     def _change_weather(self) -> None:
         down = self._rng.choice(WEATHERS) if self._rng.random() < 0.5 else None

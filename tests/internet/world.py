@@ -60,6 +60,7 @@ class World:
         """Number of a payload packet -> when it reached its destination."""
         self._numbers = itertools.count(1)
         self.networks = self._networks()
+        self.home_link.hosts = lambda: self.networks["home"].present
         names = [agent.name for agent in cast.AGENTS[:home_agents]]
         for known in cast.AGENTS[:home_agents]:
             self.law.home_agent_addresses |= {a for a in (known.ipv6, known.ipv4) if a is not None}
@@ -94,6 +95,7 @@ class World:
             home.forwarded = self._reached_correspondent
         for node in self.nodes.values():
             node.received = self._reached_mobile_node
+            node.in_clear = self._left_in_clear
 
     def _networks(self) -> dict[str, AccessNetwork]:
         net, rng = self.internet, self.rng
@@ -116,6 +118,8 @@ class World:
                 nat=Nat(IPv4Address("192.0.2.102"), rng, CAREFUL),
                 lease_delay=0.2,
             ),
+            AccessNetwork(net, "home", ipv6="2001:db8:99::/64", ipv4="203.0.113.0/24"),
+            AccessNetwork(net, "trap", ipv6="2001:db8:99::/64", forged=True),
         )
         return {network.name: network for network in networks}
 
@@ -198,6 +202,8 @@ class World:
             for agent in self.agents:
                 if agent.name == neighbour:
                     agent.send(packet(source, destination, number))
+            if neighbour is None and destination in self.networks["home"].present and node.at_home:
+                self._arrive(number)
         return number
 
     def reply(self, node: MobileHost, family: int, to: Address | None = None) -> int:
@@ -238,6 +244,10 @@ class World:
         if not datagram.damaged and addresses_of(octets)[1] in (cast.CORRESPONDENT6, cast.CORRESPONDENT4):
             self._arrive(number_of(octets))
 
+    def _left_in_clear(self, octets: bytes) -> None:
+        if addresses_of(octets)[1] in (cast.CORRESPONDENT6, cast.CORRESPONDENT4):
+            self._arrive(number_of(octets))
+
     def _arrive(self, number: int) -> None:
         self.arrived.setdefault(number, self.now)
 
@@ -253,7 +263,7 @@ class World:
         """Both ends agree, and about a place where the mobile node is."""
         host = node or self.laptop
         mine = host.node.registration.binding
-        if mine is None or not host.running or mine.target.care_of not in host.addresses:
+        if mine is None or host.at_home or not host.running or mine.target.care_of not in host.addresses:
             return False
         home, chosen = host.configuration.home.ipv6, mine.target.home_agent.ipv6
         theirs = [agent.binding(home) for agent in self.agents if agent.running and agent.ipv6 == chosen]
@@ -263,6 +273,17 @@ class World:
             and not is_newer16(mine.sequence, b.sequence)  # the answers to later tries may be under way
             for b in theirs
         )
+
+    def is_home(self, node: MobileHost | None = None) -> bool:
+        """Both ends agree that there is no binding, and the home addresses are on the home link."""
+        host = node or self.laptop
+        home = host.configuration.home.ipv6
+        released = all(agent.binding(home) is None for agent in self.agents if agent.running)
+        return host.at_home and released and home in self.networks["home"].present
+
+    def come_home(self, interface: str = "eth0", node: MobileHost | None = None) -> World:
+        self.plug(interface, "home", node).run_until(lambda: self.is_home(node), 10.0)
+        return self
 
     def bind(self, network: str, interface: str = "eth0", node: MobileHost | None = None) -> World:
         """Plug in and wait until both ends agree."""
