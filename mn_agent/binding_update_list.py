@@ -46,6 +46,15 @@ class Target:
         assert address is not None, "a target is made only of a home agent that serves its care-of address"
         return address
 
+    def same_as(self, other: Target) -> bool:
+        """Metrics and routers may change without a movement; what is registered may not."""
+        return (
+            self.home_agent == other.home_agent
+            and self.care_of == other.care_of
+            and self.attachment.interface == other.attachment.interface
+            and self.attachment.mtu == other.attachment.mtu
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

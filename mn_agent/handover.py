@@ -108,6 +108,18 @@ class Journal:
     def last(self) -> Handover | None:
         return self.past[-1] if self.past else None
 
+    def open(self, target: Target, state: State, gone: bool, asked: bool, now: float) -> None:
+        """Begin a record of the way from `state` to `target`, unless that is the first registration of all.
+
+        `gone`: the place that is left is not there any more. `asked`: the user wants to move.
+        """
+        origin = origin_of(state)
+        if origin is None:
+            return
+        lost_at = state.since if isinstance(state, Idle) else None
+        reason = "asked by user" if asked else "link lost" if gone or lost_at is not None else "better link"
+        self.begin(target, origin, reason, lost_at, now)
+
     def begin(self, target: Target, origin: str, reason: str, lost_at: float | None, now: float) -> None:
         """A registration through another attachment starts; one under way changes its aim."""
         if self.current is not None:

@@ -40,11 +40,12 @@ from mn_agent.events import (
     Roam,
     Stop,
 )
-from mn_agent.handover import Journal, label, origin_of
+from mn_agent.handover import Journal, label
 from mn_agent.home_link import apart_from, with_home
 from mn_agent.memory import Memory
 from mn_agent.messages import Reaction, Wish, with_interruption
 from mn_agent.mobile_router import MobileRouter
+from mn_agent.old_paths import OldPaths
 from mn_agent.registration import HomeRegistration
 from mn_agent.registration_states import (
     AskLastSent,
@@ -55,7 +56,6 @@ from mn_agent.registration_states import (
     Deregistering,
     Effect,
     Expired,
-    Idle,
     Refused,
     Refusing,
     Registered,
@@ -70,11 +70,9 @@ from movement.snapshot import Snapshot
 from runtime.node import Deadline, earliest
 from tunnel.authentication import Keys
 from tunnel.envelope import ControlPacket
-from tunnel.path import Drop, TunnelPath
+from tunnel.path import Drop
 from wire.mobility import BindingAck, BindingError, BindingRefreshRequest, status_text
 
-OLD_PATH_GRACE = 2.0
-"""Seconds for which packets are still accepted through the path that was left. Ours."""
 PATIENCE = 3
 """Unanswered Binding Updates after which another target is tried (RFC 5555 section 4.4.1)."""
 LATE_NOTICE = 0.03
@@ -124,7 +122,7 @@ class MobileNode:
         self._associations = associations_for(
             keys, configuration.profile, configuration.home.ipv6, memory, wall_offset, rng
         )
-        self._grace: tuple[tuple[TunnelPath, float], ...] = ()
+        self._old_paths = OldPaths()
         self._stopping = False
         self._derived: tuple[Action, ...] = ()
 
@@ -149,10 +147,8 @@ class MobileNode:
 
     def deadline(self) -> Deadline | None:
         """The next timer, and what it is for."""
-        grace = [Deadline(until, "old path closes") for _, until in self._grace]
-        return earliest(
-            (self.registration.deadline(), self.discovery.deadline(), self.choice.deadline(), *grace)
-        )
+        thinkers = (self.registration, self.discovery, self.choice, self._old_paths)
+        return earliest(thinker.deadline() for thinker in thinkers)
 
     # ---- what others may ask ---------------------------------------------------------------
     @property
@@ -169,7 +165,7 @@ class MobileNode:
             self.discovery.home_agents,
             self.target,
             self.registration.binding,
-            tuple(path for path, _ in self._grace),
+            self._old_paths.paths,
             isinstance(self.registration.state, AtHome),
             self.registration.allocated,
             self.registration.router.behind,
@@ -262,7 +258,7 @@ class MobileNode:
 
     # ---- effects of the registration machine -----------------------------------------------
     def _timers(self, now: float) -> list[Effect]:
-        self._grace = tuple(entry for entry in self._grace if entry[1] > now)
+        self._old_paths.expire(now)
         return self.registration.tick(now)
 
     def _actions(self, effects: Iterable[Effect], now: float) -> list[Action]:
@@ -303,7 +299,7 @@ class MobileNode:
 
     def _bound(self, binding: Binding, previous: Binding | None, now: float) -> list[Action]:
         if previous is not None and previous.path != binding.path:
-            self._grace = ((previous.path, now + OLD_PATH_GRACE), *self._grace[:3])
+            self._old_paths.leave(previous.path, now)
         self._in_flight = min(self._in_flight, LATE_NOTICE + binding.accepted_at - binding.sent_at)
         handover = self.journal.current
         done = self.journal.end("ok", label(binding.target, nat=binding.nat), None, now)
@@ -317,7 +313,7 @@ class MobileNode:
 
     def _came_home(self, target: Target, previous: Binding | None, now: float) -> list[Action]:
         if previous is not None:
-            self._grace = ((previous.path, now + OLD_PATH_GRACE), *self._grace[:3])
+            self._old_paths.leave(previous.path, now)
         done = self.journal.end("ok", label(target), None, now)
         return [] if done is None else [Report("handover", done)]
 
@@ -361,25 +357,11 @@ class MobileNode:
         aim = self.choice.best(self.attachments, home_agents, known, now)
         if aim is None:
             return self._without_aim(present, now)
-        if present is not None and _same(aim, present):
+        if present is not None and aim.same_as(present):
             return []
-        self._begin_handover(aim, present, now)
+        gone = present is not None and not self._is_present(present)
+        self.journal.open(aim, self.registration.state, gone, self.choice.wanted != ANY, self._cause_at)
         return self._actions(self.registration.register(aim, now), now)
-
-    def _begin_handover(self, aim: Target, present: Target | None, now: float) -> None:
-        """Open a record, unless this is the first registration of all."""
-        state = self.registration.state
-        origin = origin_of(state)
-        if origin is None:
-            return
-        lost_at = state.since if isinstance(state, Idle) else None
-        if self.choice.wanted != ANY:
-            reason = "asked by user"
-        elif lost_at is not None or (present is not None and not self._is_present(present)):
-            reason = "link lost"
-        else:
-            reason = "better link"
-        self.journal.begin(aim, origin, reason, lost_at, self._cause_at)
 
     def _without_aim(self, present: Target | None, now: float) -> list[Action]:
         if present is not None and self._is_present(present):
@@ -429,13 +411,3 @@ class MobileNode:
         changed = [action for action in derived if action not in self._derived]
         self._derived = derived
         return in_order(changed, actions, around)
-
-
-def _same(aim: Target, present: Target) -> bool:
-    """Metrics and routers may change without a movement; what is registered may not."""
-    return (
-        aim.home_agent == present.home_agent
-        and aim.care_of == present.care_of
-        and aim.attachment.interface == present.attachment.interface
-        and aim.attachment.mtu == present.attachment.mtu
-    )
