@@ -86,8 +86,13 @@ class Associations:
             return UNPROTECTED if option is None else option.open(opened, now)
         return opened if self._owners[opened.spi] == claimed else WRONG_HOME_ADDRESS
 
-    def seal(self, home_address: IPv6Address, packet: ControlPacket, about: About, now: float) -> bytes:
-        """The octets of `packet`, a whole IPv6 packet. SequenceExhausted after 2**32 - 1 of them."""
+    def seal(
+        self, home_address: IPv6Address, packet: ControlPacket, about: About, now: float
+    ) -> bytes | Drop:
+        """The octets of `packet`, a whole IPv6 packet; a drop if it cannot be protected.
+
+        SequenceExhausted after 2**32 - 1 of them.
+        """
         option = self._options.get(home_address)
         if option is not None:
             return option.seal(packet, about, now)

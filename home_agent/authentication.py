@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from tunnel.authentication import (
     CLOSE_ENOUGH,
+    Authenticated,
     AuthenticationAssociation,
     as_care_of,
     claimed_care_of,
@@ -26,6 +27,7 @@ from wire.profile import Profile
 
 UNPROTECTED = Drop("control-unprotected")
 UNKNOWN_ASSOCIATION = Drop("authentication-unknown-spi")
+NOT_COVERED = Drop("authentication-not-covered")
 
 _WINDOW = int(CLOSE_ENOUGH * ntp.SECOND)
 _FRACTION = ntp.SECOND - 1
@@ -89,8 +91,10 @@ class AuthenticationOption:
         self.last = timestamp
         return opened
 
-    def seal(self, packet: ControlPacket, about: About, now: float) -> bytes:
-        """The octets of `packet`, a whole IPv6 packet."""
+    def seal(self, packet: ControlPacket, about: About, now: float) -> bytes | Drop:
+        """The octets of `packet`, a whole IPv6 packet; a drop for a message that the option cannot be in."""
+        if not isinstance(packet.message, Authenticated):
+            return NOT_COVERED
         match about:
             case ControlPacket():
                 care_of, timestamp = claimed_care_of(about), timestamp_in(about.message)

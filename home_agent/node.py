@@ -408,9 +408,12 @@ class HomeAgent:
         reserved = self._associations.reserve(home)
         actions: list[Action] = [Remember(self._record(home))] if reserved or remember else []
         try:
-            return [*actions, SendControl(self._associations.seal(home, packet, about, now), via)]
+            sealed = self._associations.seal(home, packet, about, now)
         except SequenceExhausted as error:
             return [*actions, Report("fault", {"node": self.nodes[home].label, "text": str(error)})]
+        if isinstance(sealed, Drop):
+            return [*actions, *self._ignore(sealed.reason, home)]
+        return [*actions, SendControl(sealed, via)]
 
     def _record(self, home_address: IPv6Address) -> Record:
         pools = (self.books.addresses, self.books.prefixes)

@@ -32,6 +32,7 @@ NOT_FOR_US = Drop("control-not-for-us")
 WRONG_AUTHENTICATOR = Drop("authentication-failed")
 NOT_AN_ANSWER = Drop("authentication-not-an-answer")
 WRONG_TIME = Drop("authentication-wrong-time")
+NOT_COVERED = Drop("authentication-not-covered")
 
 KEPT = 8
 """Updates whose answers are recognised; as many as the registration keeps outstanding."""
@@ -93,9 +94,10 @@ class AuthenticationOption:
         self._corrections = 0
 
     def seal(self, packet: ControlPacket, now: float) -> bytes | Drop:
-        """The whole IPv6 packet, with a timestamp that no other one has."""
+        """The whole IPv6 packet with a timestamp that no other has; a drop for all but Binding Updates."""
         update = packet.message
-        assert isinstance(update, BindingUpdate)
+        if not isinstance(update, BindingUpdate):
+            return NOT_COVERED
         timestamp, care_of = self._next_timestamp(now), claimed_care_of(packet)
         self._sent.append(_Sent(update.sequence, timestamp, care_of, UpdateFlag.FORCE_UDP in update.flags))
         return sign(packet, self._association, care_of, timestamp, self._profile)

@@ -44,8 +44,9 @@ from tunnel.authentication import (
     timestamp_in,
 )
 from tunnel.envelope import ControlPacket, OpenedControl, open_control, seal_control
-from tunnel.path import Arrival
+from tunnel.path import Arrival, Drop
 from wire import ntp
+from wire.icmp import MobilePrefixAdvertisement, MobilePrefixSolicitation
 from wire.mobility import BindingAck, BindingStatus, BindingUpdate, Message, UpdateFlag
 from wire.options import MessageIdentification, MobileNodeIdentifier, NatDetection, first
 from wire.profile import RFC5555
@@ -383,6 +384,17 @@ def test_the_last_timestamp_is_written_down_before_the_answer_leaves(ha: OptionS
     ha.feed(ha.native())
     kinds = [type(action) for action in ha.actions]
     assert kinds.index(InstallTable) < kinds.index(Remember) < kinds.index(SendControl)
+
+
+def test_what_has_no_place_for_the_option_is_neither_believed_nor_sent(ha: OptionScript) -> None:
+    solicitation = ControlPacket(COA6, HA6, MobilePrefixSolicitation(1), home_address_option=LAPTOP)
+    ha.feed(ControlReceived(seal_control(solicitation, None, RFC5555), Arrival(HA6, COA6))).silent()
+    assert ha.agent.tally.strangers == {"control-unprotected": 1}
+    advertisement = ControlPacket(
+        HA6, COA6, MobilePrefixAdvertisement(1, False, False, ()), routing_home_address=LAPTOP
+    )
+    sealed = ha.agent._associations.seal(LAPTOP, advertisement, COA6, ha.now)
+    assert sealed == Drop("authentication-not-covered")
 
 
 def test_the_key_shows_nowhere(ha: OptionScript) -> None:

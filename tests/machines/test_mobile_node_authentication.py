@@ -35,8 +35,10 @@ from tunnel.authentication import (
     timestamp_in,
 )
 from tunnel.envelope import ControlPacket, OpenedControl, open_control, seal_control
+from tunnel.path import Drop
 from tunnel.plane import Counters
 from wire import ntp
+from wire.icmp import MobilePrefixAdvertisement, MobilePrefixSolicitation
 from wire.mobility import BindingAck, BindingError, BindingRefreshRequest, BindingStatus, UpdateFlag
 from wire.options import (
     Authentication,
@@ -373,6 +375,16 @@ def test_a_signed_refresh_request_is_followed_once(mn: OptionScript) -> None:
     assert mn.node.drops == {"authentication-wrong-time": 1}
 
 
+def test_a_prefix_advertisement_is_not_believed(mn: OptionScript) -> None:
+    sent = mn.links(link("eth0", OFFICE6)).one()
+    mn.ack(sent)
+    packet = ControlPacket(
+        AGENT6, OFFICE6, MobilePrefixAdvertisement(1, False, False, ()), routing_home_address=HOME6
+    )
+    mn.at(10.0).receive(seal_control(packet, None, RFC5555), sent)
+    assert mn.node.drops == {"control-unprotected": 1}
+
+
 @pytest.mark.parametrize("message", [BindingRefreshRequest(), BindingError(1, HOME6)])
 def test_other_messages_are_not_believed_without_the_option(
     mn: OptionScript, message: BindingRefreshRequest | BindingError
@@ -385,6 +397,12 @@ def test_other_messages_are_not_believed_without_the_option(
     mn.nothing()
     mn.told(sent, message)
     assert mn.one().protected
+
+
+def test_what_has_no_place_for_the_option_is_not_sent() -> None:
+    option = AuthenticationOption(KEYS, RFC5555, HOME6, WALL, Random(7))
+    solicitation = ControlPacket(OFFICE6, AGENT6, MobilePrefixSolicitation(1), home_address_option=HOME6)
+    assert option.seal(solicitation, 1.0) == Drop("authentication-not-covered")
 
 
 def test_the_size_of_an_update_is_known_before_it_is_sent(mn: OptionScript) -> None:
