@@ -42,7 +42,7 @@ def render_bindings(bindings: Sequence[Result]) -> str:
     rows = [
         (
             text_at(one, "node") or "?",
-            _homes(one),
+            _homes(one) + _networks(one),
             _care_of(one),
             text_at(one, "encap") or "?",
             text_at(one, "sequence"),
@@ -154,6 +154,12 @@ def _tunnel(totals: Any) -> str:
 
 def _homes(one: Result) -> str:
     return "  ".join(address for address in (text_at(one, "home.v6"), text_at(one, "home.v4")) if address)
+
+
+def _networks(one: Result) -> str:
+    """How many mobile network prefixes there are besides; `hactl show` names them."""
+    number = len(items_at(one, "prefixes"))
+    return f"  +{count(number, 'prefix', 'prefixes')}" if number else ""
 
 
 def _care_of(one: Result) -> str:

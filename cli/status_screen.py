@@ -44,6 +44,7 @@ def exit_of(status: Status) -> Exit:
 def render_status(status: Status, paint: Paint) -> str:
     rows = [
         ("Home", _home(status)),
+        ("Networks", _networks(status)),
         ("Home agent", _home_agent(status)),
         ("Care-of", _care_of(status)),
         ("Tunnel", _tunnel(status)),
@@ -142,6 +143,17 @@ def _home(status: Status) -> str:
     device, mtu = text_at(status, "home.device"), text_at(status, "home.mtu")
     place = f"   on {device}{f' (MTU {mtu})' if mtu else ''}" if device else ""
     return "  ".join(addresses) + place
+
+
+def _networks(status: Status) -> str:
+    """The networks behind a mobile router."""
+    prefixes = [clean(str(one)) for one in items_at(status, "router.prefixes")]
+    interfaces = ", ".join(clean(str(one)) for one in items_at(status, "router.interfaces"))
+    if not prefixes and not interfaces:
+        return ""
+    place = f"   behind {interfaces}" if interfaces else ""
+    registered = (status.get("router") or {}).get("registered")
+    return "  ".join(prefixes) + place + ("" if registered else "   not registered")
 
 
 def _home_agent(status: Status) -> str:

@@ -146,6 +146,9 @@ class Daemon:
             reason = f": {fields['reason']}" if fields["reason"] else ""
             self._notifier.status(f"{fields['state']}{reason}")
             self._log.info("state", f"{fields['state']}{reason}")
+        elif event == "not-as-router":
+            why = f"{fields['text']} ({fields['status']})"
+            self._log.warning("router", f"{fields['home_agent']} takes no mobile router: {why}")
         elif event == "handover":
             outcome = f"{fields['from']} -> {fields['to']}: {fields['result']}"
             self._log.info("handover", outcome, number=fields["id"], outage_ms=fields["outage_ms"])

@@ -17,6 +17,7 @@ from mn_agent.handover import Handover
 from mn_agent.messages import candidate_paths
 from mn_agent.node import MobileNode
 from mn_agent.registration_states import Refusing, Registering
+from mn_agent.router_status import router_option_texts, router_problems, router_status
 from tunnel.path import Encapsulation, TunnelPath
 from tunnel.plane import Counters
 from wire.mobility import BindingUpdate, UpdateFlag, status_text
@@ -61,6 +62,7 @@ def status(
         "version": version,
         "uptime_s": round(now - node.started_at, 1),
         "home": _home(node),
+        "router": router_status(node),
         "home_agent": _home_agent(node, binding),
         "path": _path(node, binding),
         "binding": _binding(node, binding, protection, now),
@@ -281,6 +283,7 @@ def _health(node: MobileNode, clocks: Clocks) -> list[dict[str, object]]:
     if node.key_problem is not None:
         fix = "compare the key files of both ends"
         items.append(_item("keys", "high", node.key_problem, fix, clocks))
+    items += [_item(code, "high", text, fix, clocks) for code, text, fix in router_problems(node)]
     return items
 
 
@@ -297,8 +300,9 @@ def _item(code: str, severity: str, text: str, fix: str, clocks: Clocks) -> dict
 
 def _option_texts(update: BindingUpdate) -> list[str]:
     texts = []
-    if (home := first(update.options, Ipv4HomeAddress)) is not None:
+    home = first(update.options, Ipv4HomeAddress)
+    if home is not None and home.prefix_length == 32:
         texts.append(f"IPv4-HoA {home.address}")
     if (care_of := first(update.options, Ipv4CareOfAddress)) is not None:
         texts.append(f"IPv4-CoA {care_of.address}")
-    return texts
+    return texts + router_option_texts(update)

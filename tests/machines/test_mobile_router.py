@@ -9,6 +9,7 @@ import pytest
 from mn_agent.actions import ConfigureKernel, SendAgain
 from mn_agent.binding_update_list import HomeAgent
 from mn_agent.events import Stop
+from mn_agent.status import Clocks, plan, status
 from movement.snapshot import Link, LinkAddress
 from runtime.settings import ConfigError
 from tests.machines.mobile_node_script import (
@@ -24,6 +25,7 @@ from tests.machines.mobile_node_script import (
     link,
 )
 from tunnel.kernel import KernelConfig
+from tunnel.plane import Counters
 from wire.mobility import AckFlag, UpdateFlag
 from wire.options import Ipv4AddressAck, Ipv4HomeAddress, MobileNetworkPrefix, Option, every, first
 
@@ -416,3 +418,48 @@ def test_a_mistake_in_the_configuration_is_named(more: str, message: str) -> Non
     with pytest.raises(ConfigError, match=r"mn-agent.toml:\d+: ") as caught:
         configuration(more=more)
     assert message in str(caught.value)
+
+
+def shown(script: Script) -> dict[str, object]:
+    counters = Counters(0, 0, 0, 0, {})
+    return status(script.node, counters, "esp", "0", Clocks(script.now, 1e9))
+
+
+def test_status_shows_the_networks_and_what_was_refused() -> None:
+    script = router(EXPLICIT + "ipv4_prefix_requests = [26]\n").at(0.0).links(OFFICE, LAN)
+    accept(script, script.one(), *grants("10.77.0.0/24"), Ipv4AddressAck(133, ANY, 0))
+    said = shown(script)
+    assert said["router"] == {
+        "mode": "explicit",
+        "interfaces": ["lan0"],
+        "registered": True,
+        "prefixes": ["2001:db8:77::/64", "10.77.0.0/24"],
+        "refused": [
+            {"prefix": "any /26", "status": 133, "text": "the home agent does not grant it (133)"},
+        ],
+        "not_taken_by": {},
+    }
+    assert [item["code"] for item in said["health"]] == ["no-ipv4-prefix"]  # type: ignore[attr-defined]
+    assert shown(Script())["router"] is None
+
+
+def test_status_says_that_nobody_takes_the_router_and_that_the_interface_is_missing() -> None:
+    script = router().at(0.0).links(OFFICE)
+    script.answer(script.one(), status=140)
+    while not script.sent:
+        script.sleep()
+    script.answer(script.one())
+    said = shown(script)
+    assert said["state"] == "bound"
+    codes = {item["code"] for item in said["health"]}  # type: ignore[attr-defined]
+    assert codes == {"not-a-mobile-router", "no-ingress-interface"}
+
+
+def test_a_dry_run_tells_which_networks_would_be_named() -> None:
+    script = router().at(0.0).links(OFFICE, LAN)
+    target = script.node.target
+    assert target is not None
+    update = plan(script.node, target)["binding_update"]
+    assert isinstance(update, dict)
+    assert {"MNP 2001:db8:77::/64", "IPv4-prefix 10.77.0.0/24 (P)"} <= set(update["options"])
+    assert "R" in update["flags"]

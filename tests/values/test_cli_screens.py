@@ -35,6 +35,7 @@ def test_bound_golden() -> None:
 ● bound — home addresses reachable through wlan0 (IPv4 behind NAT), 41 ms to home agent
 
   Home       2001:db8:99::2/128  10.99.0.2/32   on mip0 (MTU 1400)
+  Networks   2001:db8:77::/64  10.64.0.0/26   behind lan0
   Home agent ha1.example.net  203.0.113.2 · 2001:db8::1   (srv-cache)
   Care-of    192.168.7.2 on wlan0  →  seen by home agent as 198.51.100.7:10022   NAT: detected
   Tunnel     UDP/4191 over IPv4   rx 812 MB   tx 96 MB   keepalive 110 s   3 packets refused
@@ -205,9 +206,9 @@ def test_home_agent_status_golden() -> None:
 def test_bindings_and_leases_golden() -> None:
     bindings = EXAMPLES["hactl/bindings/1"]["bindings"]
     assert home_agent_screen.render_bindings(bindings) == """\
-NODE    HOME ADDRESSES                 CARE-OF                           ENCAP  SEQ   EXPIRES   UPDATED
-laptop  2001:db8:99::77  203.0.113.77  192.168.7.2 → 198.51.100.7:10022  udp4   4711  in 397 s  23 s ago
-1 binding"""
+NODE    HOME ADDRESSES                            CARE-OF                           ENCAP  SEQ   EXPIRES   UPDATED
+laptop  2001:db8:99::77  203.0.113.77  +1 prefix  192.168.7.2 → 198.51.100.7:10022  udp4   4711  in 397 s  23 s ago
+1 binding"""  # noqa: E501
     assert home_agent_screen.render_bindings([]) == "no bindings"
     leases = EXAMPLES["hactl/leases/1"]
     assert home_agent_screen.render_leases(leases, leases["leases"]) == """\
