@@ -65,6 +65,16 @@ class ForwardingTable:
     def routes(self) -> tuple[Route, ...]:
         return (*self._hosts.values(), *self._prefixes.values())
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ForwardingTable):
+            return NotImplemented
+        return self._hosts == other._hosts and self._prefixes == other._prefixes
+
+    __hash__ = None  # type: ignore[assignment]  # a table is compared by its routes, which is too dear to hash
+
+    def __repr__(self) -> str:
+        return f"ForwardingTable({self.routes!r})"
+
     def __len__(self) -> int:
         return len(self._hosts) + len(self._prefixes)
 

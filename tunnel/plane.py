@@ -24,6 +24,8 @@ Send = Callable[[bytes], object]
 """Sends one inner packet by one path; OSError (BlockingIOError when the queue is full) if it cannot."""
 Seal = Callable[[bytes], bytes]
 """Makes an ESP packet of an inner packet; OSError when its keys are used up."""
+OnSilence = Callable[[], None]
+"""Called when packets leave for a while and none comes back. Called in the data plane's own thread."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,19 @@ from tunnel.carriers import Carriers, error_name, reason_not_sent
 from tunnel.endpoint import MALFORMED, Control, Endpoint, EndpointConfig, Lane, Pieces, Reply, Role
 from tunnel.forwarding import ForwardingTable, Peer
 from tunnel.path import Arrival, Drop, TunnelPath
-from tunnel.plane import Carrier, Counters, DataPlane, Device, Intake, IntakeKind, OnControl, OnFault
+from tunnel.plane import (
+    Carrier,
+    Counters,
+    DataPlane,
+    Device,
+    Intake,
+    IntakeKind,
+    OnControl,
+    OnFault,
+    OnSilence,
+)
 from tunnel.recent import RecentPackets
+from tunnel.silence import Silence
 from tunnel.token_bucket import TokenBucket
 from wire.ip import IPV6_HEADER, PROTOCOL_ESP
 
@@ -46,8 +57,17 @@ _GONE = (errno.EBADF, errno.EBADFD)
 class PortablePlane(DataPlane):
     """A DataPlane of system calls and Python. See `tunnel.plane.DataPlane` for what each method means."""
 
-    def __init__(self, device: Device, endpoint: Endpoint, on_control: OnControl, on_fault: OnFault) -> None:
+    def __init__(
+        self,
+        device: Device,
+        endpoint: Endpoint,
+        on_control: OnControl,
+        on_fault: OnFault,
+        on_silence: OnSilence | None = None,
+    ) -> None:
         self._endpoint = endpoint
+        self._on_silence = on_silence
+        self._silence = Silence()
         self._on_control = on_control
         self._on_fault = on_fault
         self._tun = -1
@@ -257,6 +277,8 @@ class PortablePlane(DataPlane):
             self._tun_failed(error)
         self._tx_packets += packets
         self._tx_bytes += octets
+        if packets and self._on_silence is not None and self._silence.sent(now, self._received_at):
+            self._on_silence()
 
     def _drain_udp(self, carrier: Carrier, intake: Intake) -> None:
         receive, inbound = intake.socket.recvmsg, self._endpoint.inbound
