@@ -38,10 +38,28 @@ class SendControl:
 
 
 @dataclass(frozen=True, slots=True)
+class SendIcmp:
+    """The same for a message of discovery, which is no mobility message but ICMPv6."""
+
+    care_of: IPv4Address | IPv6Address
+    remote: IPv4Address | IPv6Address
+    port: int
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class InstallRoutes:
     """The data plane forwards by `routes` from now on: this is the handover."""
 
     routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncePath:
+    """Show the home agent, and NATs, this end of the protected `path`, if it was idle for `idle` seconds."""
+
+    path: TunnelPath
+    idle: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +129,9 @@ class Finished:
 Action = (
     KeepUnderlays
     | SendControl
+    | SendIcmp
     | InstallRoutes
+    | AnnouncePath
     | ConfigureEndpoint
     | SendAgain
     | ConfigureKernel

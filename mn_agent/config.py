@@ -42,21 +42,28 @@ class HomeSection(_Section, frozen=True):
 
 
 class HomeAgentSection(_Section, frozen=True):
-    """[home_agent]: by name (A and AAAA), by service (SRV), or by both addresses."""
+    """[home_agent]: by name (A and AAAA), by service (SRV), by both addresses, or by the home prefix (anycast)."""
 
     name: str | None = None
     service: str | None = None
     ipv6: IPv6Address | None = None
     ipv4: IPv4Address | None = None
+    prefix: IPv6Network | None = None
+    """Of the home link, where home agents are asked by their anycast address; beside name or service, too."""
     port: Port = 4191
 
     def __post_init__(self) -> None:
         by_address = self.ipv6 is not None or self.ipv4 is not None
-        if sum((self.name is not None, self.service is not None, by_address)) != 1:
+        ways = sum((self.name is not None, self.service is not None, by_address))
+        if ways != 1 and (ways or self.prefix is None):
             raise ValueError(
                 'needs exactly one of name = "ha.example.net", service = "example.net" (SRV), '
-                "or the two addresses ipv6 = and ipv4 ="
+                'or the two addresses ipv6 = and ipv4 =; or prefix = "2001:db8:99::/64" (anycast)'
             )
+        if self.prefix is not None and by_address:
+            raise ValueError("prefix finds what ipv6 and ipv4 say already: leave one of them out")
+        if self.prefix is not None and self.prefix.prefixlen != 64:
+            raise ValueError(f"prefix = {self.prefix} has no anycast address of home agents: /64 is needed")
         if by_address and self.ipv6 is None:
             raise ValueError("ipv4 needs ipv6 beside it: bindings are made with the IPv6 address")
 
@@ -71,6 +78,8 @@ class WireSection(_Section, frozen=True):
     """[wire]: which numbering of flags and which TLV header both ends use."""
 
     profile: Literal["rfc5555", "rfc5555+rfc5845-tlv", "draft-00"] = "rfc5555"
+    strict_presence: bool = False
+    """Take a NAT detection option as "use UDP" whatever it says, as the draft's sections 4.2 and 4.4 do."""
 
 
 class MovementSection(_Section, frozen=True):
@@ -93,6 +102,8 @@ class TunnelSection(_Section, frozen=True):
     device: Annotated[str, msgspec.Meta(min_length=1, max_length=15)] = "mip0"
     force_udp: bool = False
     tlv: bool = False
+    protect_payload: bool = False
+    """Payload travels in ESP, or not at all; the home agent has to be configured alike."""
 
 
 class BindingSection(_Section, frozen=True):
@@ -165,10 +176,19 @@ class Configuration(_Section, frozen=True):
                 'tunnel.tlv = true needs [wire] profile = "rfc5555+rfc5845-tlv" or "draft-00": '
                 "the profile rfc5555 has no TLV header"
             )
+        if self.tunnel.tlv and self.tunnel.protect_payload:
+            raise ValueError("tunnel.tlv = true and protect_payload = true exclude each other")
+        if self.home.ipv6 not in self.home_prefix:
+            raise ValueError(f"home_agent.prefix = {self.home_prefix} does not hold home.ipv6 = {self.home.ipv6}")
 
     @property
     def profile(self) -> Profile:
         return profile_named(self.wire.profile)
+
+    @property
+    def home_prefix(self) -> IPv6Network:
+        """Of the home link: as configured, else the 64 bits before the interface identifier (RFC 4291)."""
+        return self.home_agent.prefix or IPv6Network((self.home.ipv6, 64), strict=False)
 
     @property
     def ingress(self) -> tuple[str, ...]:

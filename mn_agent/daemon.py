@@ -21,7 +21,7 @@ from mn_agent.actions import Action
 from mn_agent.config import Configuration
 from mn_agent.control import Control
 from mn_agent.desired import UNBOUND_MTU
-from mn_agent.events import ControlReceived, Event, NetworkChanged, Stop
+from mn_agent.events import ControlReceived, Event, NetworkChanged, PathSilent, Stop
 from mn_agent.memory import recall
 from mn_agent.node import MobileNode
 from mn_agent.shell import Shell, load_memory
@@ -39,9 +39,10 @@ from runtime.settings_file import read_settings
 from tunnel.authentication import protection
 from tunnel.endpoint import Endpoint, Role
 from tunnel.kernel import PROTOCOL, KernelError, Owner
-from tunnel.keys import KeyFileError, load_keys
+from tunnel.keys import KeyFileError, load_keys, needed_payload_key
 from tunnel.path import Arrival
 from tunnel.portable import PortablePlane
+from tunnel.protection import PayloadKey
 from tunnel.routing import STATE_FILE, KernelState, cleanup
 from tunnel.tun import TunDevice
 
@@ -63,13 +64,14 @@ class Daemon:
     async def run(self) -> None:
         """Until a signal, or until the user asks for the end."""
         configuration = self._configuration
-        keys = load_keys(configuration.security.key_file)
+        keys, payload_key = load_keys(configuration.security.key_file), load_payload_key(configuration)
         for directory in (self._runtime, self._state):
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         memory_file = self._state / MEMORY_FILE
         memory = recall(load_memory(memory_file, self._log), random.getrandbits(16), time.time())
         wall_offset = time.time() - boottime()
-        node = MobileNode(configuration, keys, memory, random.SystemRandom(), boottime(), wall_offset)
+        rng = random.SystemRandom()
+        node = MobileNode(configuration, keys, memory, rng, boottime(), wall_offset, payload_key)
         async with AsyncExitStack() as stack:
             control = Control(
                 node,
@@ -106,9 +108,23 @@ class Daemon:
                 control.reported(event, fields)
                 self._tell(event, fields)
 
-            plane = PortablePlane(device, Endpoint(Role.MOBILE_NODE), on_control, self._plane_failed)
+            plane = PortablePlane(
+                device,
+                Endpoint(Role.MOBILE_NODE),
+                on_control,
+                self._plane_failed,
+                lambda: mailbox.post(PathSilent()),
+            )
             stack.callback(plane.close)
-            shell = Shell(plane, kernel, memory_file, lambda event: driver.dispatch(event), report, self._log)
+            shell = Shell(
+                plane,
+                kernel,
+                memory_file,
+                lambda event: driver.dispatch(event),
+                report,
+                self._log,
+                protected=payload_key is not None,
+            )
             stack.callback(shell.close)
             driver: Driver[Event, Action] = Driver(node, shell.perform, on_fault=self._fault)
             stack.callback(driver.stop)
@@ -160,6 +176,12 @@ class Daemon:
         self._log.error("fault", fault.text)
 
 
+def load_payload_key(configuration: Configuration) -> PayloadKey | None:
+    """From which those for payload are derived; KeyFileError if it is to be protected and there is none."""
+    wanted = configuration.tunnel.protect_payload
+    return needed_payload_key(configuration.security.key_file) if wanted else None
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config", "path", default=DEFAULT_CONFIGURATION, show_default=True, help="Configuration file."
@@ -176,6 +198,7 @@ def main(path: str, check: bool, clean: bool) -> None:
             return
         if check:
             load_keys(configuration.security.key_file)
+            load_payload_key(configuration)
             click.echo(f"{path}: good")
             return
         asyncio.run(Daemon(configuration, log_to_stderr(configuration.log.level)).run())

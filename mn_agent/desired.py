@@ -22,6 +22,7 @@ from mn_agent.binding_update_list import Binding, HomeAgent, Target
 from mn_agent.config import Configuration
 from mn_agent.messages import candidate_paths
 from mn_agent.mobile_router import NOTHING, Behind
+from mn_agent.protection import UNPROTECTED, PayloadState
 from movement.policy import Attachment
 from movement.snapshot import Link, Snapshot
 from tunnel.endpoint import EndpointConfig
@@ -53,6 +54,7 @@ class Surroundings:
     allocated: IPv4Address | None = None
     """The IPv4 home address of the last binding."""
     behind: Behind = NOTHING
+    payload: PayloadState = UNPROTECTED
 
 
 def desired(around: Surroundings) -> tuple[Action, ...]:
@@ -109,7 +111,7 @@ def routes(around: Surroundings) -> tuple[Route, ...]:
     """
     target, binding = around.target, around.binding
     abroad = target is not None and not target.at_home
-    candidates = candidate_paths(target, around.configuration.profile) if target and abroad else ()
+    candidates = candidate_paths(target, around.configuration) if target and abroad else ()
     if binding is not None:
         path = binding.path
     elif around.at_home and around.old_paths:
@@ -120,7 +122,8 @@ def routes(around: Surroundings) -> tuple[Route, ...]:
         return ()
     accept = tuple(dict.fromkeys((*candidates, *around.old_paths)))
     networks = around.behind.networks if binding is None else binding.prefixes
-    return tuple(Route(ip_network(home), path, accept) for home in (*home_addresses(around), *networks))
+    bound = (Route(ip_network(home), path, accept) for home in (*home_addresses(around), *networks))
+    return tuple(map(around.payload.route, bound))
 
 
 def endpoint(around: Surroundings) -> EndpointConfig:
@@ -133,12 +136,8 @@ def endpoint(around: Surroundings) -> EndpointConfig:
         control_peer=ipv6,
         home_agent=ipv6 | ipv4,
         tlv=around.configuration.profile.tlv,
+        keyring=around.payload.keyring,
     )
-
-
-def home_prefix(configuration: Configuration) -> IPv6Network:
-    """The prefix of the home link: the 64 bits before the interface identifier (RFC 4291 section 2.5.1)."""
-    return IPv6Network((configuration.home.ipv6, 64), strict=False)
 
 
 def announced(around: Surroundings) -> tuple[str, tuple[IPv4Address | IPv6Address, ...]]:
@@ -187,7 +186,7 @@ def _kernel_abroad(around: Surroundings) -> KernelConfig:
         mode=RoutingMode(configuration.routing.mode),
         care_of=_other_addresses(around),
         local_prefixes=_local_prefixes(around),
-        home_prefixes=(home_prefix(configuration),),
+        home_prefixes=(configuration.home_prefix,),
         uplinks=_uplinks(around),
         ingress=(link.name for link in _ingress(around)),
     )

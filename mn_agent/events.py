@@ -58,6 +58,11 @@ class PathLastUsed:
 
 
 @dataclass(frozen=True, slots=True)
+class PathSilent:
+    """Payload leaves and nothing comes back."""
+
+
+@dataclass(frozen=True, slots=True)
 class LinkUnusable:
     """Sockets could not be opened at, or a message not sent from, this care-of address."""
 
@@ -89,6 +94,7 @@ Event = (
     | HomeAgentsFound
     | HomeAgentsUnknown
     | PathLastUsed
+    | PathSilent
     | LinkUnusable
     | Roam
     | Refresh

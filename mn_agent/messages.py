@@ -15,6 +15,7 @@ from mn_agent.ipv4_answers import address_answer
 from mn_agent.mobile_router import HOST, RouterPart
 from tunnel.envelope import ControlPacket
 from tunnel.path import Encapsulation, TunnelPath
+from wire.esp import UDP_PORT_NAT_TRAVERSAL
 from wire.mobility import AckFlag, BindingAck, BindingStatus, BindingUpdate, UpdateFlag
 from wire.options import (
     NATKATIMEOUT,
@@ -30,7 +31,7 @@ from wire.options import (
     first,
 )
 from wire.profile import Profile, TlvLayout
-from wire.vendor import interruption_option, observed_in
+from wire.vendor import interruption_option, observed_in, protection_in
 
 REFRESH_FRACTION = 0.8
 REFRESH_MARGIN = 5.0
@@ -50,6 +51,8 @@ class Wish:
     tlv: bool
     profile: Profile
     router: RouterPart = HOST
+    protect_payload: bool = False
+    strict_presence: bool = False
 
     @classmethod
     def of(cls, configuration: Configuration) -> Wish:
@@ -61,6 +64,8 @@ class Wish:
             configuration.tunnel.force_udp,
             configuration.tunnel.tlv,
             configuration.profile,
+            protect_payload=configuration.tunnel.protect_payload,
+            strict_presence=configuration.wire.strict_presence,
         )
 
 
@@ -104,11 +109,14 @@ def with_interruption(packet: ControlPacket, seconds: float) -> ControlPacket:
     return replace(packet, message=replace(update, options=(*update.options, interruption_option(seconds))))
 
 
-def candidate_paths(target: Target, profile: Profile) -> tuple[TunnelPath, ...]:
+def candidate_paths(target: Target, configuration: Configuration) -> tuple[TunnelPath, ...]:
     """Every path the home agent may send on from the moment it accepts a Binding Update.
 
     The acknowledgement says which one; payload can overtake it (draft section 4.1, ruling I21).
     """
+    profile = configuration.profile
+    if configuration.tunnel.protect_payload:
+        return (_path(target, _protected(target)),)
     kinds = [Encapsulation.IP_IN_IP]
     if target.care_of.version == 4:
         kinds.append(Encapsulation.UDP)
@@ -159,6 +167,11 @@ def accepted_binding(
     )
 
 
+def leaves_payload_unprotected(wish: Wish, ack: BindingAck) -> bool:
+    """Payload is to be protected, and the home agent, though it accepts the binding, does not do that."""
+    return wish.protect_payload and protection_in(ack.options) is None
+
+
 def ipv4_unacknowledged(update: BindingUpdate, ack: BindingAck) -> bool:
     """The update asked for an IPv4 home address and the answer ignores it (draft section 2.3.1)."""
     return first(update.options, Ipv4HomeAddress) is not None and first(ack.options, Ipv4AddressAck) is None
@@ -179,14 +192,22 @@ def _nat_seen(nat: NatDetection | None) -> bool:
 def _encapsulation(
     wish: Wish, target: Target, update: BindingUpdate, ack: BindingAck, nat: NatDetection | None
 ) -> Encapsulation:
+    if wish.protect_payload:
+        return _protected(target)
     if target.care_of.version == 6:
         return Encapsulation.IP_IN_IP
+    if wish.strict_presence and nat is not None:
+        nat = NatDetection(force_udp=True, refresh=nat.refresh)
     forced = UpdateFlag.FORCE_UDP in update.flags or (nat is not None and nat.force_udp)
     if not forced and not _nat_seen(nat):
         return Encapsulation.IP_IN_IP
     if UpdateFlag.TLV in update.flags and AckFlag.TLV in ack.flags and wish.profile.tlv is not None:
         return _tlv_encapsulation(wish.profile)
     return Encapsulation.UDP
+
+
+def _protected(target: Target) -> Encapsulation:
+    return Encapsulation.ESP if target.care_of.version == 6 else Encapsulation.ESP_UDP
 
 
 def _tlv_encapsulation(profile: Profile) -> Encapsulation:
@@ -202,11 +223,12 @@ def _keepalive(target: Target, nat: NatDetection | None, jitter: float) -> float
 
 
 def _path(target: Target, encapsulation: Encapsulation) -> TunnelPath:
+    port = UDP_PORT_NAT_TRAVERSAL if encapsulation.protected else target.home_agent.port
     return TunnelPath(
         local=target.care_of,
         remote=target.outer_destination,
         encapsulation=encapsulation,
-        remote_port=target.home_agent.port if encapsulation.in_udp else 0,
+        remote_port=port if encapsulation.in_udp else 0,
         interface=target.attachment.interface,
         link_mtu=target.attachment.mtu,
     )
@@ -221,6 +243,7 @@ class Reaction(Enum):
     OTHER_TYPE = "end the registration of the other type, then ask again"
     ANOTHER_HOME_AGENT = "try the next home agent, then wait"
     ANOTHER_CARE_OF_ADDRESS = "try another care-of address, then wait"
+    UNPROTECTED = "the home agent does not protect payload: end the binding, try another one, then wait"
     GIVE_UP = "stop until the configuration changes or the user asks"
 
 

@@ -36,6 +36,7 @@ from mn_agent.events import (
     LinkUnusable,
     NetworkChanged,
     PathLastUsed,
+    PathSilent,
     Refresh,
     Roam,
     Stop,
@@ -43,9 +44,10 @@ from mn_agent.events import (
 from mn_agent.handover import Journal, label
 from mn_agent.home_link import apart_from, with_home
 from mn_agent.memory import Memory
-from mn_agent.messages import Reaction, Wish, with_interruption
+from mn_agent.messages import Reaction, Wish, candidate_paths, with_interruption
 from mn_agent.mobile_router import MobileRouter
 from mn_agent.old_paths import OldPaths
+from mn_agent.protection import PayloadProtection
 from mn_agent.registration import HomeRegistration
 from mn_agent.registration_states import (
     AskLastSent,
@@ -71,6 +73,7 @@ from runtime.node import Deadline, earliest
 from tunnel.authentication import Keys
 from tunnel.envelope import ControlPacket
 from tunnel.path import Drop
+from tunnel.protection import PayloadKey
 from wire.mobility import BindingAck, BindingError, BindingRefreshRequest, status_text
 
 PATIENCE = 3
@@ -95,8 +98,12 @@ class MobileNode:
         rng: Random,
         now: float,
         wall_offset: float = 0.0,
+        payload_key: PayloadKey | None = None,
     ) -> None:
-        """`wall_offset` is the wall clock less CLOCK_BOOTTIME, in seconds."""
+        """`wall_offset` is the wall clock less CLOCK_BOOTTIME, in seconds.
+
+        `payload_key` is needed if the configuration wants payload protected, and unused if not.
+        """
         self.configuration = configuration
         self.memory = memory
         self.started_at = now
@@ -114,6 +121,12 @@ class MobileNode:
             retry_unacknowledged_ipv4=configuration.binding.retry_unacknowledged_ipv4,
             first_timeout=configuration.binding.first_registration_timeout,
             router=MobileRouter(configuration.router),
+        )
+        self.payload = PayloadProtection(
+            payload_key if configuration.tunnel.protect_payload else None,
+            configuration.home.ipv6,
+            rng.randbytes,
+            reachable=configuration.binding.reachable,
         )
         self._detector = Detector(policy_of(configuration))
         self._snapshot = Snapshot(())
@@ -142,13 +155,15 @@ class MobileNode:
         actions = self._actions(self._timers(now), now)
         actions += [AskDns(query) for query in self.discovery.tick(now)]
         self.choice.expire(now)
+        actions += self.payload.tick(self.registration.binding, now)
         actions += self._settle(now)
         return self._finish(actions, before, now)
 
     def deadline(self) -> Deadline | None:
         """The next timer, and what it is for."""
         thinkers = (self.registration, self.discovery, self.choice, self._old_paths)
-        return earliest(thinker.deadline() for thinker in thinkers)
+        payload = self.payload.deadline(self.registration.binding)
+        return earliest((payload, *(thinker.deadline() for thinker in thinkers)))
 
     # ---- what others may ask ---------------------------------------------------------------
     @property
@@ -169,6 +184,7 @@ class MobileNode:
             isinstance(self.registration.state, AtHome),
             self.registration.allocated,
             self.registration.router.behind,
+            self.payload.state,
         )
 
     @property
@@ -178,7 +194,7 @@ class MobileNode:
 
     def sealed_size(self, packet: ControlPacket) -> int:
         """Octets of `packet` on an IPv6 link, or inside UDP; nothing is consumed."""
-        return self._associations.size(packet)
+        return self._associations.size(self.payload.offering(packet))
 
     def summary(self) -> tuple[str, str | None]:
         """(state, why): one of the states of `mnctl status`, and one sentence where it is not obvious."""
@@ -199,6 +215,8 @@ class MobileNode:
                 return []
             case PathLastUsed(sent_at=sent_at, received_at=received_at):
                 return self._actions(self.registration.path_used(sent_at, received_at, now), now)
+            case PathSilent():
+                return self._actions(self.registration.silent(now), now)
             case LinkUnusable(care_of=care_of):
                 target = self.target
                 if target is not None and target.care_of == care_of:
@@ -250,7 +268,12 @@ class MobileNode:
 
     def _acknowledged(self, ack: BindingAck, now: float) -> list[Action]:
         report = Report("ba", {"seq": ack.sequence, "status": int(ack.status), "lifetime_s": ack.lifetime})
-        return [*self._actions(self.registration.acknowledge(ack, now), now), report]
+        effects = self.registration.acknowledge(ack, now)
+        actions = self._actions(effects, now)
+        bound = [effect.binding.path for effect in effects if isinstance(effect, Bound)]
+        if bound and self.payload.answered(ack.options, now):
+            actions += self.payload.announcement(bound)
+        return [*actions, report]
 
     def _refuse(self, drop: Drop) -> list[Action]:
         self.drops[drop.reason] += 1
@@ -259,7 +282,8 @@ class MobileNode:
     # ---- effects of the registration machine -----------------------------------------------
     def _timers(self, now: float) -> list[Effect]:
         self._old_paths.expire(now)
-        return self.registration.tick(now)
+        effects = self.registration.tick(now)
+        return effects + self.registration.refresh(now) if self.payload.wants_renewal(now) else effects
 
     def _actions(self, effects: Iterable[Effect], now: float) -> list[Action]:
         return [action for effect in effects for action in self._effect(effect, now)]
@@ -279,6 +303,9 @@ class MobileNode:
             case Expired():
                 return [Report("expired", {})]
             case AskLastSent(binding=binding):
+                if binding.path.encapsulation.protected:
+                    # Payload uses another port, and keeps no mapping of signalling alive.
+                    return self._actions(self.registration.path_used(0.0, 0.0, now), now)
                 return [AskPathUse(binding.path)]
             case Deregistered(confirmed=confirmed):
                 return [Report("deregistered", {"confirmed": confirmed}), Finished()]
@@ -290,12 +317,15 @@ class MobileNode:
         handover = self.journal.current
         if handover is not None and handover.lost_at is not None:
             packet = with_interruption(packet, now - handover.lost_at + self._in_flight)
-        sealed = self._associations.seal(packet, now)
+        sealed = self._associations.seal(self.payload.offering(packet), now)
         if isinstance(sealed, Drop):
             return self._refuse(sealed)
         send = SendControl(target.care_of, target.outer_destination, target.home_agent.port, sealed)
         sequence = self.registration.next_sequence - 1 & 0xFFFF
-        return [send, Report("bu", {"seq": sequence, "to": label(target), "bytes": len(sealed)})]
+        report = Report("bu", {"seq": sequence, "to": label(target), "bytes": len(sealed)})
+        # So that payload finds its way through a NAT as soon as the home agent accepts.
+        paths = () if target.at_home else candidate_paths(target, self.configuration)
+        return [send, *self.payload.announcement(paths), report]
 
     def _bound(self, binding: Binding, previous: Binding | None, now: float) -> list[Action]:
         if previous is not None and previous.path != binding.path:
@@ -327,6 +357,8 @@ class MobileNode:
     def _refused(self, target: Target, status: int, reaction: Reaction, now: float) -> list[Action]:
         if reaction is Reaction.GIVE_UP:
             return []
+        if reaction is Reaction.UNPROTECTED:
+            return self._abandon(target, SET_ASIDE, "it does not protect payload", now)
         if reaction is Reaction.NOT_AS_ROUTER:
             fields = {"home_agent": target.home_agent.name, "status": status, "text": status_text(status)}
             return [Report("not-as-router", fields)]

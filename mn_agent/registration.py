@@ -18,6 +18,7 @@ from mn_agent.messages import (
     accepted_binding,
     compose_update,
     ipv4_unacknowledged,
+    leaves_payload_unprotected,
     reaction_to,
 )
 from mn_agent.mobile_router import MobileRouter
@@ -200,6 +201,10 @@ class HomeRegistration:
                 self.state = Registered(binding, due)
         return []
 
+    def silent(self, now: float) -> list[Effect]:
+        """Payload leaves and nothing comes back: a mapping or the binding may be gone, or nobody answers."""
+        return self.refresh(now) if isinstance(self.state, Registered) else []
+
     def acknowledge(self, ack: BindingAck, now: float) -> list[Effect]:
         """An authenticated Binding Acknowledgement. A stale one changes nothing."""
         match self.state:
@@ -350,6 +355,8 @@ class HomeRegistration:
             self.router.refuse(target.home_agent, BindingStatus.ROUTER_NOT_PERMITTED)
             refused = Refused(target, BindingStatus.ROUTER_NOT_PERMITTED, Reaction.NOT_AS_ROUTER)
             return self._withdraw(refused, now)
+        if leaves_payload_unprotected(self._wish, ack):
+            return self._withdraw(Refused(target, ack.status, Reaction.UNPROTECTED), now)
         jitter = self._rng.uniform(-1.0, 1.0)
         binding = accepted_binding(self._wish, target, update, ack, answered.sent_at, now, jitter)
         binding = self.router.bound(binding, update, ack)
@@ -389,9 +396,8 @@ class HomeRegistration:
                 self.state = Refusing(state.target, bound, ack.status, self._not_before(now) + ROLE_WAIT)
             case Reaction.GIVE_UP:
                 self.state = Refusing(state.target, state.previous, ack.status, None)
-            case Reaction.ANOTHER_HOME_AGENT | Reaction.ANOTHER_CARE_OF_ADDRESS:
-                self.state = Refusing(state.target, state.previous, ack.status, now + self._refused_wait)
-                self._refused_wait = min(2 * self._refused_wait, MAX_REFUSED_WAIT)
+            case Reaction.ANOTHER_HOME_AGENT | Reaction.ANOTHER_CARE_OF_ADDRESS | Reaction.UNPROTECTED:
+                self.state = Refusing(state.target, state.previous, ack.status, self._after_refusal(now))
             case _:
                 assert_never(reaction)
         return [refused]
@@ -409,8 +415,16 @@ class HomeRegistration:
             return [Deregistered(confirmed)]
         if refused.reaction is Reaction.OTHER_TYPE:
             return self.register(refused.target, now)
-        self.state = Refusing(refused.target, None, refused.status, self._not_before(now) + ROLE_WAIT)
+        unprotected = refused.reaction is Reaction.UNPROTECTED
+        retry_at = self._after_refusal(now) if unprotected else self._not_before(now) + ROLE_WAIT
+        why = refused.reaction.value.partition(":")[0] if unprotected else None
+        self.state = Refusing(refused.target, None, refused.status, retry_at, why)
         return [refused]
+
+    def _after_refusal(self, now: float) -> float:
+        wait = self._refused_wait
+        self._refused_wait = min(2 * wait, MAX_REFUSED_WAIT)
+        return now + wait
 
 
 def _answered(outstanding: tuple[Outstanding, ...], ack: BindingAck) -> Outstanding | None:

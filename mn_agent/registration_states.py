@@ -133,12 +133,16 @@ class AtHome:
 
 @dataclass(frozen=True, slots=True)
 class Refusing:
-    """The home agent refused; the next try is at `retry_at`, never if that is None."""
+    """The home agent refused; the next try is at `retry_at`, never if that is None.
+
+    `why` says more than the status does, if it is given.
+    """
 
     target: Target
     previous: Binding | None
     status: int
     retry_at: float | None
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Performs I/O.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from typing import assert_never
 from mn_agent.actions import (
     Action,
     AnnounceHome,
+    AnnouncePath,
     AskDns,
     AskPathUse,
     ConfigureEndpoint,
@@ -27,6 +29,7 @@ from mn_agent.actions import (
     Report,
     SendAgain,
     SendControl,
+    SendIcmp,
 )
 from mn_agent.announcer import Announcer
 from mn_agent.discovery import Query
@@ -39,6 +42,7 @@ from tunnel.kernel import MARK, KernelConfig, KernelError
 from tunnel.plane import DataPlane
 from tunnel.routing import KernelState
 from tunnel.underlay import Underlay, open_ipv4_underlay, open_ipv6_underlay
+from wire.esp import UDP_PORT_NAT_TRAVERSAL
 
 Place = tuple[str, IPv4Address | IPv6Address]
 
@@ -54,13 +58,17 @@ class Shell:
         dispatch: Callable[[Event], None],
         report: Callable[[str, Mapping[str, object]], None],
         log: Log,
+        *,
+        protected: bool = False,
     ) -> None:
+        """`protected`: underlays take in protected payload, too."""
         self._plane = plane
         self._kernel = kernel
         self._memory_file = memory_file
         self._dispatch = dispatch
         self._report = report
         self._log = log
+        self._protected = protected
         self._resolver = Resolver(MARK)
         self._announcer = Announcer(lambda text: log.warning("home-link", text))
         self._underlays: dict[Place, Underlay] = {}
@@ -73,6 +81,8 @@ class Shell:
         match action:
             case KeepUnderlays(attachments=attachments):
                 self._keep(attachments)
+            case AnnouncePath(path=path, idle=idle):
+                self._plane.announce(path, idle)
             case ConfigureEndpoint(config=config):
                 self._plane.configure(config)
             case InstallRoutes(routes=routes):
@@ -85,6 +95,8 @@ class Shell:
                 self._announcer.announce(interface, addresses)
             case SendControl():
                 self._send(action)
+            case SendIcmp():
+                self._send_icmp(action)
             case AskDns(query=query):
                 self._ask(query)
             case AskPathUse(path=path):
@@ -125,11 +137,7 @@ class Shell:
     def _open(self, place: Place, attachment: Attachment) -> None:
         care_of = attachment.care_of
         try:
-            underlay = (
-                open_ipv4_underlay(care_of, 0, attachment.interface, MARK)
-                if isinstance(care_of, IPv4Address)
-                else open_ipv6_underlay(care_of, attachment.interface, MARK)
-            )
+            underlay = self._opened(care_of, attachment.interface)
         except OSError as error:
             why = error.strerror or str(error)
             self._log.warning("no-sockets", f"no sockets at {care_of} on {attachment.interface}: {why}")
@@ -137,6 +145,19 @@ class Shell:
             return
         self._underlays[place] = underlay
         self._plane.attach(underlay)
+
+    def _opened(self, care_of: IPv4Address | IPv6Address, interface: str) -> Underlay:
+        if isinstance(care_of, IPv6Address):
+            return open_ipv6_underlay(care_of, interface, MARK, self._protected)
+        if not self._protected:
+            return open_ipv4_underlay(care_of, 0, interface, MARK)
+        try:
+            return open_ipv4_underlay(care_of, 0, interface, MARK, UDP_PORT_NAT_TRAVERSAL)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            # An IKE daemon has that port. The home agent answers to any, once it has heard from it.
+            return open_ipv4_underlay(care_of, 0, interface, MARK, 0)
 
     def _send(self, action: SendControl) -> None:
         underlay = next((u for (_, local), u in self._underlays.items() if local == action.care_of), None)
@@ -146,6 +167,15 @@ class Shell:
         if problem is not None:
             self._log.warning("update-not-sent", f"binding update not sent from {action.care_of}: {problem}")
             self._dispatch(LinkUnusable(action.care_of, problem))
+
+    def _send_icmp(self, action: SendIcmp) -> None:
+        """Nothing depends on it but a question, which is repeated."""
+        underlay = next((u for (_, local), u in self._underlays.items() if local == action.care_of), None)
+        problem = "no sockets"
+        if underlay is not None:
+            problem = underlay.send_control(action.remote, action.port, action.packet) or ""
+        if problem:
+            self._log.warning("question-not-sent", f"not sent from {action.care_of}: {problem}")
 
     def _configure(self, config: KernelConfig) -> None:
         try:

@@ -20,6 +20,7 @@ from mn_agent.registration_states import Refusing, Registering
 from mn_agent.router_status import router_option_texts, router_problems, router_status
 from tunnel.path import Encapsulation, TunnelPath
 from tunnel.plane import Counters
+from tunnel.protection import PROTECTION_NAME
 from wire.mobility import BindingUpdate, UpdateFlag, status_text
 from wire.options import Ipv4CareOfAddress, Ipv4HomeAddress, first
 
@@ -83,7 +84,7 @@ def plan(node: MobileNode, target: Target) -> dict[str, object]:
     assert isinstance(update, BindingUpdate)
     binding = registration.binding
     mtu_now = None if binding is None else binding.path.inner_mtu
-    path = None if target.at_home else candidate_paths(target, configuration.profile)[-1]
+    path = None if target.at_home else candidate_paths(target, configuration)[-1]
     link_mtu = target.attachment.mtu
     return {
         "from": None if binding is None else _end(binding.path, binding.nat),
@@ -111,12 +112,14 @@ def plan(node: MobileNode, target: Target) -> dict[str, object]:
 
 
 def encapsulation_name(path: TunnelPath) -> str:
-    """udp4, udp4-tlv, udp4-tlv-draft, ipip4 or ipip6."""
+    """udp4, udp4-tlv, udp4-tlv-draft, ipip4, ipip6, esp-udp4 or esp6."""
     names = {
         Encapsulation.IP_IN_IP: "ipip",
         Encapsulation.UDP: "udp",
         Encapsulation.UDP_TLV: "udp",
         Encapsulation.UDP_TLV_DRAFT: "udp",
+        Encapsulation.ESP_UDP: "esp-udp",
+        Encapsulation.ESP: "esp",
     }
     suffix = {Encapsulation.UDP_TLV: "-tlv", Encapsulation.UDP_TLV_DRAFT: "-tlv-draft"}
     return f"{names[path.encapsulation]}{path.local.version}{suffix.get(path.encapsulation, '')}"
@@ -162,7 +165,7 @@ def _path(node: MobileNode, binding: Binding | None) -> dict[str, object] | None
         return {
             **_end(binding.path, binding.nat),
             "observed": binding.observed,
-            "protection": "none",
+            "protection": _payload_protection(node),
             "pmtu_bytes": binding.path.link_mtu,
             "keepalive_s": binding.keepalive,
         }
@@ -176,10 +179,14 @@ def _path(node: MobileNode, binding: Binding | None) -> dict[str, object] | None
         "observed": None,
         "encap": None,
         "nat": None,
-        "protection": "none",
+        "protection": _payload_protection(node),
         "pmtu_bytes": attachment.mtu,
         "keepalive_s": None,
     }
+
+
+def _payload_protection(node: MobileNode) -> str:
+    return PROTECTION_NAME if node.configuration.tunnel.protect_payload else "none"
 
 
 def _end(path: TunnelPath, nat: bool | None) -> dict[str, object]:

@@ -24,6 +24,8 @@ def summarise(
     if registration.binding is not None:
         return "bound", None
     match registration.state:
+        case Refusing(why=str() as why):
+            return "rejected", why
         case Refusing(status=status):
             return "rejected", f"the home agent refused: {status_text(status)} ({status})"
         case Registering(target=target, unanswered=0):
