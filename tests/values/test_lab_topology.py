@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.plan import plan
-from lab.topology import CORE, Topology, parse_topology
+from lab.topology import CORE, Topology, base_of, parse_topology
 from mn_agent.config import parse_configuration
 from runtime.settings import ConfigError
 
@@ -89,3 +89,57 @@ def test_a_mistake_is_named_with_its_line(text: str, message: str) -> None:
         parse_topology(text, "internet.toml")
     assert message in str(caught.value)
     assert all(error.startswith("internet.toml:") for error in caught.value.errors)
+
+
+# ---- mobile networks ------------------------------------------------------------------------
+EXTENSION = (Path(__file__).parents[2] / "lab/mobile-router.toml").read_text()
+
+
+def van() -> Topology:
+    return parse_topology(EXTENSION, "mobile-router.toml", internet())
+
+
+def test_a_topology_can_extend_another_one_and_leaves_that_as_it_is() -> None:
+    assert base_of(EXTENSION) == "internet"
+    assert base_of(INTERNET) is None
+    assert set(van().host) - set(internet().host) == {"van"}
+    assert van().session_host == "van"
+    assert [str(address) for address in van().session_addresses] == ["2001:db8:77::10", "198.51.100.202"]
+    assert internet().session_addresses == internet().roles.home_addresses
+    assert parse_configuration(van().mobile_node.files["/etc/mn-agent/mn-agent.toml"]).router is not None
+    assert "/etc/dhcpcd.conf" in van().mobile_node.files
+
+
+def test_a_mobile_network_is_a_switch_in_its_router_and_reached_through_the_home_agent() -> None:
+    laid_out = plan(van())
+    machines = {machine.name: machine for machine in laid_out.machines}
+    assert "onboard" not in machines
+    assert ("van", "eth0", "mn", "van-eth0") in {
+        (wire.machine, wire.interface, wire.other, wire.other_interface) for wire in laid_out.wires
+    }
+    assert "link set van-eth0 addrgenmode none master lan0 up" in machines["mn"].ip
+    assert "address add 198.51.100.193/26 dev lan0" in machines["mn"].ip
+    assert "route add default via 2001:db8:77::1" in machines["van"].ip
+    assert "route add 2001:db8:77::/64 via 2001:db8:99::2" in machines["home"].ip
+    assert any(line.startswith("route add 198.51.100.192/26 via") for line in machines[CORE].ip)
+    assert not any("2001:db8:77" in line for line in machines["office"].ip)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('router = "mn"', 'router = "cn"', '"cn" is no host that moves'),
+        ('network = "onboard"', 'network = "onbord"', 'there is no network "onbord"'),
+        ('"198.51.100.202"', '"198.51.100.2"', "198.51.100.2 is not in network onboard"),
+        ('sessions = "van"', 'sessions = "mn"', '"mn" is no host with addresses'),
+        ("[host.van]", "[host.vans]", '"van" is no host with addresses'),
+        ("[files.mn]", "[file.mn]", 'unknown key "file"'),
+        ("[mobile_network.onboard]", "[mobile_network.office]", 'the name "office" is taken'),
+    ],
+)
+def test_a_mistake_in_an_extension_is_named_with_its_line(old: str, new: str, message: str) -> None:
+    assert old in EXTENSION
+    with pytest.raises(ConfigError) as caught:
+        parse_topology(EXTENSION.replace(old, new, 1), "mobile-router.toml", internet())
+    assert message in str(caught.value)
+    assert all(error.startswith("mobile-router.toml:") for error in caught.value.errors)
