@@ -91,7 +91,11 @@ def mobile_node_configuration(
 def keys_for(name: str, protection: str) -> Keys:
     """Of "esp" or of the "option" (RFC 4285), the same at every home agent."""
     number = int(HOMES[name]) & 0xFF
-    return keys_of(name) if protection == "esp" else AuthenticationAssociation(0x3000 + number, bytes([number]) * 16)
+    return (
+        keys_of(name)
+        if protection == "esp"
+        else AuthenticationAssociation(0x3000 + number, bytes([number]) * 16)
+    )
 
 
 @cache

@@ -32,7 +32,7 @@ from home_agent.events import ControlReceived, Event, Probed, Start
 from home_agent.node import HomeAgent
 from home_agent.records import Record, from_document, to_document
 from mn_agent.memory import ESP_EPOCH
-from runtime.driver import Driver
+from runtime.driver import Driver, Fault
 from tests.internet.home_link import HomeLink
 from tests.internet.internet import Internet
 from tests.internet.law import Law
@@ -114,7 +114,7 @@ class HomeHost:
             self.node,
             self._perform,
             clock=self._clock,
-            on_fault=lambda fault: self._law.broken("never-raises", f"{self.name}: {fault.text}", fault.error),
+            on_fault=self._failed,
             timer=self.timer,
             time_asleep=lambda: 0.0,
             kept=FLIGHT,
@@ -182,7 +182,8 @@ class HomeHost:
             case Defend(addresses=addresses):
                 self._home_link.defend(self.name, frozenset(addresses))
             case ProbeAddresses(home_address=home, addresses=addresses):
-                self._home_link.probe(self.name, addresses, partial(self._probed, self.driver, home, addresses))
+                answer = partial(self._probed, self.driver, home, addresses)
+                self._home_link.probe(self.name, addresses, answer)
             case SendAgain(homes=homes, since=since):
                 self.plane.send_again(homes, since)
             case SendControl(packet=packet, via=via):
@@ -238,6 +239,9 @@ class HomeHost:
         self._law.rang(self.name)
         self.driver.wake()
         self._law.home_agent_stepped(self)
+
+    def _failed(self, fault: Fault) -> None:
+        self._law.broken("never-raises", f"{self.name}: {fault.text}", fault.error)
 
     def _clock(self) -> float:
         return self._timeline.now

@@ -148,7 +148,7 @@ class Law:
             return
         self._check_sequence(name, sender, message.sequence)
         if number <= sender.number and not isinstance(host.keys, AuthenticationAssociation):
-            self.broken("numbers-are-newer", f"{name}: {number} after {sender.number}")  # a clock may be set back
+            self.broken("numbers-are-newer", f"{name}: {number} after {sender.number}")
         sent_at = sender.sent_at
         if len(sent_at) == UPDATES_A_SECOND and now < sent_at[0] + 1.0 - _SOON:
             self.broken("three-updates-a-second", f"{name}: 4 updates in {now - sent_at[0]:.3f} s")
@@ -157,7 +157,8 @@ class Law:
         sent_at.append(now)
         _keep(self._updates)
         home = opened.packet.home_side_source
-        self._updates[_heart(action.packet)] = Update(home, action.care_of, message.sequence, message.lifetime)
+        update = Update(home, action.care_of, message.sequence, message.lifetime)
+        self._updates[_heart(action.packet)] = update
 
     def _open(self, host: MobileHost, packet: bytes) -> tuple[OpenedControl | Drop, int | None]:
         """The update, and the number against its replay; None for that if nothing protects it."""
@@ -254,9 +255,7 @@ class Law:
         if len(host.node._pending) > len(host.node.nodes) or len(host.door._sources._buckets) > 4096:
             self.broken("bounded-memory", f"{host.name} holds too much")
 
-    def _binding_changed(
-        self, host: HomeHost, known: _Receiver, old: Binding | None, new: Binding
-    ) -> None:
+    def _binding_changed(self, host: HomeHost, known: _Receiver, old: Binding | None, new: Binding) -> None:
         cause = (new.sequence, new.care_of, new.arrival)
         arrived = known.arrivals.get(new.home_address, ())
         if cause not in [(update.sequence, update.care_of, arrival) for update, arrival in arrived]:
@@ -281,9 +280,10 @@ class Law:
             if not _leads_to(route.path, binding):
                 self.broken("paths-are-authentic", f"{host.name}: {route.path} for {binding}")
             for path in route.accept:
-                if path.remote_port == 0 and path.local.version == 4 and binding.nat and _leads_to(path, binding):
+                leads = _leads_to(path, binding)
+                if leads and binding.nat and path.local.version == 4 and path.remote_port == 0:
                     self.broken("paths-are-authentic", f"{host.name} takes {path} from behind a NAT")
-                if not _leads_to(path, binding) and not self._was_recent(known, binding, path):
+                if not leads and not self._was_recent(known, binding, path):
                     self.broken("paths-are-authentic", f"{host.name} still takes {path} for {binding}")
 
     def _was_recent(self, known: _Receiver, binding: Binding, path: TunnelPath) -> bool:
@@ -303,8 +303,8 @@ class Law:
     def mobile_node_stepped(self, host: MobileHost) -> None:
         node = host.node
         outstanding = getattr(node.registration.state, "outstanding", ())
-        sizes = (len(outstanding) <= MAX_OUTSTANDING, len(node._old_paths.paths) <= 4, len(node.choice._aside) <= 64)
-        if not all(sizes) or len(node.drops) > 32:
+        sizes = (len(outstanding), len(node._old_paths.paths), len(node.choice._aside), len(node.drops))
+        if any(size > most for size, most in zip(sizes, (MAX_OUTSTANDING, 4, 64, 32), strict=True)):
             self.broken("bounded-memory", f"{host.name} holds too much")
         state = node.registration.state
         if isinstance(state, AtHome) and not self._at_home.get(host.name):
@@ -324,9 +324,10 @@ class Law:
         mine = state.binding
         for known in self._home_agents.values():
             theirs = known.bindings.get(mine.home_address)
-            if theirs is not None and theirs.sequence == mine.sequence and theirs.care_of == mine.target.care_of:
-                if mine.expires_at > theirs.expires_at + _SOON:
-                    self.broken("lifetimes-agree", f"{host.name}: {mine.expires_at} > {theirs.expires_at}")
+            if theirs is None or (theirs.sequence, theirs.care_of) != (mine.sequence, mine.target.care_of):
+                continue
+            if mine.expires_at > theirs.expires_at + _SOON:
+                self.broken("lifetimes-agree", f"{host.name}: {mine.expires_at} > {theirs.expires_at}")
 
     # ---- payload ---------------------------------------------------------------------------
     def delivered_to_mobile_node(self, host: MobileHost, packet: bytes, datagram: Datagram) -> None:

@@ -22,7 +22,8 @@ def encapsulation(network: str) -> Encapsulation:
     return Encapsulation.UDP if network in BEHIND_NAT else Encapsulation.IP_IN_IP
 
 
-@pytest.mark.requirement("R003", "R005", "R029", "R087c", "R088", "R089a", "R109", "R110", "R120", "R130", "R132")
+@pytest.mark.requirement("R003", "R005", "R029", "R087c", "R088", "R089a")
+@pytest.mark.requirement("R109", "R110", "R120", "R130", "R132")
 @pytest.mark.parametrize(("origin", "destination"), MOVES, ids=["-".join(move) for move in MOVES])
 def test_a_hard_move_is_over_within_a_round_trip_of_the_address(origin: str, destination: str) -> None:
     world = World().bind(origin)

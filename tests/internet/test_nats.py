@@ -16,11 +16,7 @@ from wire.ip import PROTOCOL_UDP
 from wire.options import NATKATIMEOUT
 
 DAY = 86400.0
-BOXES = [
-    Behaviour(mapping, filtering, timeout=120.0)
-    for mapping in Dependence
-    for filtering in Dependence
-]
+BOXES = [Behaviour(mapping, filtering, timeout=120.0) for mapping in Dependence for filtering in Dependence]
 
 
 def door(world: World) -> tuple[object, int]:

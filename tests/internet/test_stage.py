@@ -226,5 +226,6 @@ def test_the_law_notices_an_answer_to_a_stranger_and_a_peer_that_is_not_the_home
     assert breach(world) == "no-reflection"
     world = bound()
     path = TunnelPath(IPv6Address("2001:db8:a::10"), IPv6Address("2001:db8::666"), Encapsulation.IP_IN_IP)
-    world.law.routes_installed(world.laptop, (Route(world.laptop.plane.endpoint.table.routes[0].prefix, path),))
+    prefix = world.laptop.plane.endpoint.table.routes[0].prefix
+    world.law.routes_installed(world.laptop, (Route(prefix, path),))
     assert breach(world) == "only-the-home-agent"

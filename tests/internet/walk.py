@@ -28,7 +28,14 @@ from tests.internet.mobile_host import MobileHost
 from tests.internet.nat import Behaviour, Dependence
 from tests.internet.weather import CHAOS, CUT, FAIR, STORM, Address, Datagram, Weather
 from tests.internet.world import World
-from wire.ip import PROTOCOL_DESTINATION_OPTIONS, PROTOCOL_IPV4, PROTOCOL_IPV6, PROTOCOL_UDP
+from wire.ip import (
+    PROTOCOL_DESTINATION_OPTIONS,
+    PROTOCOL_ESP,
+    PROTOCOL_IPV4,
+    PROTOCOL_IPV6,
+    PROTOCOL_MOBILITY,
+    PROTOCOL_UDP,
+)
 
 V4, V6 = frozenset({4}), frozenset({6})
 WEATHERS = (
@@ -293,5 +300,6 @@ class Walk:
 def _is_control(datagram: Datagram) -> bool:
     """Payload is not protected: replaying it is what any router can do, and says nothing."""
     if datagram.in_udp:
-        return len(datagram.payload) > 6 and datagram.payload[0] >> 4 == 6 and datagram.payload[6] in (50, 135)
+        octets = datagram.payload
+        return len(octets) > 6 and octets[0] >> 4 == 6 and octets[6] in (PROTOCOL_ESP, PROTOCOL_MOBILITY)
     return datagram.protocol not in (PROTOCOL_IPV4, PROTOCOL_IPV6)

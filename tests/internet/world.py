@@ -104,9 +104,7 @@ class World:
             AccessNetwork(net, "campus", ipv6="2001:db8:c::/64"),
             AccessNetwork(net, "mobile", ipv4="198.51.100.0/24", mtu=1420),
             AccessNetwork(net, "street", ipv4="192.0.2.128/26"),
-            AccessNetwork(
-                net, "cafe", ipv4="192.168.7.0/24", nat=Nat(IPv4Address("192.0.2.100"), rng, CONE)
-            ),
+            AccessNetwork(net, "cafe", ipv4="192.168.7.0/24", nat=Nat(IPv4Address("192.0.2.100"), rng, CONE)),
             AccessNetwork(
                 net, "hotel", ipv4="10.0.0.0/24", nat=Nat(IPv4Address("192.0.2.101"), rng, SYMMETRIC)
             ),
@@ -360,5 +358,3 @@ class Stream:
             run = 0.0 if number in self.world.arrived else run + self.period
             longest = max(longest, run)
         return longest
-
-
