@@ -272,6 +272,27 @@ def test_everything_is_put_back_even_by_a_fresh_process(world: RouterWorld, tmp_
     assert world.mn.everything() == before
 
 
+def test_before_linux_6_17_ipv6_forwards_between_all_interfaces_and_goes_on_hearing_routers(
+    world: RouterWorld,
+) -> None:
+    """The kernel of this machine is made to look like an older one."""
+    tun = world.tun()
+    before = world.mn.everything()
+    wanted = router()
+    older = (replace(s, unless="") for s in wanted.sysctls if not s.path.endswith("force_forwarding"))
+    state = world.state()
+    world.apply(state, replace(wanted, sysctls=tuple(older)))
+    application = udp(world.van, VAN6)
+    application.sendto(b"upwards", (str(CN6), 9))
+    assert read(tun, b"upwards") is not None
+    assert "= 2" in world.mn.sh("sysctl net.ipv6.conf.e0.accept_ra")
+    world.ap.sh("ip -6 route add 2001:db8:77::/56 via 2001:db8:7::2")
+    udp(world.ap, IPv6Address("2001:db8:7::1")).sendto(b"attack", (str(VAN6), 9))
+    assert not arrives(application, b"attack")
+    world.mn.run(state.clear)
+    assert world.mn.everything() == before
+
+
 def syn_packet(source: Address, destination: Address, segment: int, port: int = 80) -> bytes:
     """A SYN with source port 999."""
     options = struct.pack("!BBH", 2, 4, segment)

@@ -1,4 +1,4 @@
-"""A mobile router with both daemons: a host behind it judged from outside; a prefix that nobody knew before."""
+"""A mobile router with both daemons: a host behind it judged from outside, a prefix nobody knew before."""
 
 from __future__ import annotations
 
