@@ -18,7 +18,8 @@ from mn_agent.authentication import (
     ClockCorrected,
 )
 from mn_agent.binding_update_list import Target
-from mn_agent.memory import Memory
+from mn_agent.discovery import MAX_HOME_AGENTS
+from mn_agent.memory import Memory, Seen
 from tunnel.authentication import AuthenticationAssociation, Keys
 from tunnel.envelope import ControlMessage, ControlPacket, open_control, seal_control
 from tunnel.path import Drop
@@ -37,8 +38,8 @@ class Associations(Protocol):
         """The ESP sequence number of the next message that leaves; None without ESP."""
 
     @property
-    def window(self) -> ReplayWindow | None:
-        """Which ESP sequence numbers have been accepted; None without ESP."""
+    def seen(self) -> tuple[Seen, ...] | None:
+        """Which ESP sequence numbers of each home agent have been accepted; None without ESP."""
 
     @property
     def problem(self) -> str | None:
@@ -67,8 +68,7 @@ def associations_for(
     """Tied to `home_address`. `wall_offset` and `rng` are for the timestamps of the authentication option."""
     if isinstance(keys, AuthenticationAssociation):
         return AuthenticationOption(keys, profile, home_address, wall_offset, rng)
-    window = ReplayWindow(memory.highest_ack, memory.ack_bitmap)
-    return EspAssociations(keys, profile, home_address, memory.next_esp_sequence, window)
+    return EspAssociations(keys, profile, home_address, memory.next_esp_sequence, memory.seen)
 
 
 class EspAssociations:
@@ -82,20 +82,22 @@ class EspAssociations:
         profile: Profile,
         home_address: IPv6Address,
         next_sequence: int,
-        window: ReplayWindow,
+        seen: tuple[Seen, ...],
     ) -> None:
         self._profile = profile
         self._home_address = home_address
         self._sealer = Sealer(keys.update, next_sequence)
-        self._opener = Opener(keys.ack, window)
+        self._ack = keys.ack
+        self._openers = {s.home_agent: Opener(keys.ack, s.window()) for s in seen}
 
     @property
     def next_sequence(self) -> int:
         return self._sealer.next_sequence
 
     @property
-    def window(self) -> ReplayWindow:
-        return self._opener.window
+    def seen(self) -> tuple[Seen, ...]:
+        windows = ((agent, opener.window) for agent, opener in self._openers.items())
+        return tuple(Seen(agent, w.highest, w.bitmap) for agent, w in windows if w.highest)
 
     def seal(self, packet: ControlPacket, now: float) -> bytes | Drop:
         try:
@@ -107,13 +109,27 @@ class EspAssociations:
         return len(seal_control(packet, Sealer(self._sealer.association, 1), self._profile))
 
     def open(self, octets: bytes, target: Target | None, now: float) -> ControlMessage | Drop:
-        opened = open_control(octets, {self._opener.association.spi: self._opener}, self._profile)
+        agent = None if target is None else target.home_agent.ipv6
+        if agent is None:
+            return NOT_FROM_HOME_AGENT
+        opened = open_control(octets, {self._ack.spi: self._opener_for(agent)}, self._profile)
         if isinstance(opened, Drop):
             return opened
         if opened.spi is None:
             return UNPROTECTED
-        if target is None or opened.packet.source != target.home_agent.ipv6:
+        if opened.packet.source != agent:
             return NOT_FROM_HOME_AGENT
         if opened.packet.final_destination != self._home_address:
             return NOT_FOR_US
         return opened.packet.message
+
+    def _opener_for(self, agent: IPv6Address) -> Opener:
+        """Home agents share the keys but not the counter: one that began earlier is far behind the others.
+
+        That the packet comes from `agent` is proven by the checksum inside ESP, which covers the source.
+        """
+        opener = self._openers.pop(agent, None) or Opener(self._ack, ReplayWindow())
+        while len(self._openers) >= MAX_HOME_AGENTS:
+            del self._openers[next(iter(self._openers))]
+        self._openers[agent] = opener
+        return opener

@@ -69,7 +69,7 @@ class AuthenticationOption:
     """
 
     next_sequence = None
-    window = None
+    seen = None
 
     def __init__(
         self,

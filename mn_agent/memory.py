@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from mn_agent.binding_update_list import HomeAgent
-from mn_agent.discovery import Discovery
+from mn_agent.discovery import MAX_HOME_AGENTS, Discovery
 from tunnel.replay import ReplayWindow
 from wire.serial import is_newer16
 
@@ -26,27 +26,38 @@ begins above every number it ever used, so the home agent's replay window accept
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """The replay window of one home agent's answers. Each home agent counts for itself."""
+
+    home_agent: IPv6Address
+    highest: int
+    bitmap: int
+
+    def window(self) -> ReplayWindow:
+        return ReplayWindow(self.highest, self.bitmap)
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """`next_*` are safe to use: everything below may have been used by an earlier run."""
 
     next_sequence: int
     next_esp_sequence: int
-    highest_ack: int = 0
-    ack_bitmap: int = 0
+    seen: tuple[Seen, ...] = ()
     home_agents: tuple[HomeAgent, ...] = ()
 
     def renew(
-        self, sequence: int, esp_sequence: int | None, window: ReplayWindow | None, discovery: Discovery
+        self, sequence: int, esp_sequence: int | None, seen: tuple[Seen, ...] | None, discovery: Discovery
     ) -> Memory | None:
         """The memory to write now, or None while what is written still holds.
 
-        Without ESP there are no `esp_sequence` and `window`, and what is known of them is kept.
+        Without ESP there are no `esp_sequence` and `seen`, and what is known of them is kept.
         """
         known = discovery.home_agents if discovery.source != "configuration" else ()
         written = (
             is_newer16(self.next_sequence, sequence)
             and (esp_sequence is None or self.next_esp_sequence > esp_sequence)
-            and (window is None or self.highest_ack == window.highest)
+            and (seen is None or self.seen == seen)
             and self.home_agents == known
         )
         if written:
@@ -56,8 +67,7 @@ class Memory:
             self,
             next_sequence=(sequence + RESERVED) & 0xFFFF,
             next_esp_sequence=reserved,
-            highest_ack=self.highest_ack if window is None else window.highest,
-            ack_bitmap=self.ack_bitmap if window is None else window.bitmap,
+            seen=self.seen if seen is None else seen,
             home_agents=known,
         )
 
@@ -66,8 +76,7 @@ class Memory:
         return {
             "next_sequence": self.next_sequence,
             "next_esp_sequence": self.next_esp_sequence,
-            "highest_ack": self.highest_ack,
-            "ack_bitmap": self.ack_bitmap,
+            "seen": [[str(s.home_agent), s.highest, s.bitmap] for s in self.seen],
             "home_agents": [
                 {"name": a.name, "ipv6": _text(a.ipv6), "ipv4": _text(a.ipv4), "port": a.port}
                 for a in self.home_agents
@@ -81,8 +90,7 @@ def recall(document: Mapping[str, Any], random_sequence: int, wall_clock: float)
     return Memory(
         next_sequence=_integer(document, "next_sequence", random_sequence, 0xFFFF),
         next_esp_sequence=max(least, _integer(document, "next_esp_sequence", 1, 0xFFFFFFFF)),
-        highest_ack=_integer(document, "highest_ack", 0, 0xFFFFFFFF),
-        ack_bitmap=_integer(document, "ack_bitmap", 0, (1 << 64) - 1),
+        seen=_seen(document.get("seen")),
         home_agents=_home_agents(document.get("home_agents")),
     )
 
@@ -90,6 +98,19 @@ def recall(document: Mapping[str, Any], random_sequence: int, wall_clock: float)
 def _integer(document: Mapping[str, Any], key: str, default: int, most: int) -> int:
     value = document.get(key)
     return value if isinstance(value, int) and 0 <= value <= most else default
+
+
+def _seen(entries: object) -> tuple[Seen, ...]:
+    if not isinstance(entries, list):
+        return ()
+    known = []
+    for entry in entries[:MAX_HOME_AGENTS]:
+        try:
+            address, highest, bitmap = entry
+            known.append(Seen(IPv6Address(address), int(highest) & 0xFFFFFFFF, int(bitmap) & (1 << 64) - 1))
+        except (TypeError, ValueError):
+            return ()
+    return tuple(known)
 
 
 def _home_agents(entries: object) -> tuple[HomeAgent, ...]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from ipaddress import ip_network
 from random import Random
 from typing import assert_never
 
@@ -18,16 +17,17 @@ from mn_agent.actions import (
     Finished,
     Remember,
     Report,
-    SendAgain,
     SendControl,
 )
 from mn_agent.associations import associations_for
 from mn_agent.authentication import ClockCorrected
 from mn_agent.binding_update_list import Binding, Target
+from mn_agent.bridge import Bridge
 from mn_agent.choice import ANY, SET_ASIDE, Choice, Wanted, policy_of
 from mn_agent.config import Configuration
-from mn_agent.desired import Surroundings, desired, home_addresses, home_prefix, in_order
+from mn_agent.desired import Surroundings, desired, home_addresses, in_order
 from mn_agent.discovery import discovery_for
+from mn_agent.enquiries import Enquiries, is_icmp
 from mn_agent.events import (
     ControlReceived,
     Event,
@@ -44,7 +44,7 @@ from mn_agent.events import (
 from mn_agent.handover import Journal, label
 from mn_agent.home_link import apart_from, with_home
 from mn_agent.memory import Memory
-from mn_agent.messages import Reaction, Wish, candidate_paths, with_interruption
+from mn_agent.messages import Reaction, Wish, candidate_paths
 from mn_agent.mobile_router import MobileRouter
 from mn_agent.old_paths import OldPaths
 from mn_agent.protection import PayloadProtection
@@ -74,17 +74,14 @@ from tunnel.authentication import Keys
 from tunnel.envelope import ControlPacket
 from tunnel.path import Drop
 from tunnel.protection import PayloadKey
+from wire.icmp import MobilePrefixAdvertisement
 from wire.mobility import BindingAck, BindingError, BindingRefreshRequest, status_text
 
 PATIENCE = 3
 """Unanswered Binding Updates after which another target is tried (RFC 5555 section 4.4.1)."""
-LATE_NOTICE = 0.03
-"""Seconds for which a link may be dead before the kernel says so. Ours."""
-MOST_IN_FLIGHT = 0.1
-"""Seconds: what was sent that long before a path was known to be lost is not sent again. Ours."""
 UNEXPECTED = Drop("control-unexpected")
-UNKNOWN_BINDING = 1
-"""Status of a Binding Error: the home agent has no binding for the home address."""
+UNKNOWN_BINDING, UNKNOWN_TYPE = 1, 2
+"""Statuses of a Binding Error: no binding for the home address; a message of ours is not known there."""
 
 
 class MobileNode:
@@ -112,6 +109,7 @@ class MobileNode:
         self.choice = Choice(configuration.home.ipv6)
         self.attachments: tuple[Attachment, ...] = ()
         self.discovery = discovery_for(configuration, memory.home_agents)
+        self.enquiries = Enquiries(configuration, self.discovery, rng)
         self.registration = HomeRegistration(
             Wish.of(configuration),
             memory.next_sequence,
@@ -131,7 +129,7 @@ class MobileNode:
         self._detector = Detector(policy_of(configuration))
         self._snapshot = Snapshot(())
         self._cause_at = now
-        self._in_flight = MOST_IN_FLIGHT
+        self._bridge = Bridge()
         self._associations = associations_for(
             keys, configuration.profile, configuration.home.ipv6, memory, wall_offset, rng
         )
@@ -161,7 +159,7 @@ class MobileNode:
 
     def deadline(self) -> Deadline | None:
         """The next timer, and what it is for."""
-        thinkers = (self.registration, self.discovery, self.choice, self._old_paths)
+        thinkers = (self.registration, self.discovery, self.enquiries, self.choice, self._old_paths)
         payload = self.payload.deadline(self.registration.binding)
         return earliest((payload, *(thinker.deadline() for thinker in thinkers)))
 
@@ -185,6 +183,7 @@ class MobileNode:
             self.registration.allocated,
             self.registration.router.behind,
             self.payload.state,
+            self.enquiries.asking_from,
         )
 
     @property
@@ -236,12 +235,13 @@ class MobileNode:
     def _network_changed(self, snapshot: Snapshot, now: float) -> list[Action]:
         self._snapshot = apart_from(snapshot, home_addresses(self.surroundings()))
         self._detector.handle(self._snapshot, now)
+        self.enquiries.network_changed(self._detector.attachments, now)
         attachments = with_home(
             self._snapshot,
             self._detector.attachments,
             self._detector.policy,
             self.configuration.home.ipv6,
-            home_prefix(self.configuration),
+            self.enquiries.home_prefix,
         )
         if attachments == self.attachments:
             return []
@@ -250,6 +250,8 @@ class MobileNode:
         return [AskDns(query) for query in self.discovery.network_changed(bool(attachments), now)]
 
     def _control_received(self, packet: bytes, now: float) -> list[Action]:
+        if is_icmp(packet):
+            return self._counted(self.enquiries.heard(packet, self.target, now))
         message = self._associations.open(packet, self.target, now)
         match message:
             case Drop():
@@ -263,6 +265,10 @@ class MobileNode:
                 return self._actions(self.registration.refresh(now), now)
             case BindingError(status=status) if status == UNKNOWN_BINDING:
                 return self._actions(self.registration.refresh(now), now)
+            case BindingError(status=status) if status == UNKNOWN_TYPE:
+                return self.enquiries.extensions_refused(now)
+            case MobilePrefixAdvertisement():
+                return self._counted(self.enquiries.advertised(message, now))
             case _:
                 return self._refuse(UNEXPECTED)
 
@@ -274,6 +280,9 @@ class MobileNode:
         if bound and self.payload.answered(ack.options, now):
             actions += self.payload.announcement(bound)
         return [*actions, report]
+
+    def _counted(self, outcome: list[Action] | Drop) -> list[Action]:
+        return self._refuse(outcome) if isinstance(outcome, Drop) else outcome
 
     def _refuse(self, drop: Drop) -> list[Action]:
         self.drops[drop.reason] += 1
@@ -314,9 +323,8 @@ class MobileNode:
 
     def _send_update(self, target: Target, packet: ControlPacket, now: float) -> list[Action]:
         self.journal.update_sent(target, now)
-        handover = self.journal.current
-        if handover is not None and handover.lost_at is not None:
-            packet = with_interruption(packet, now - handover.lost_at + self._in_flight)
+        if self.enquiries.may_extend:
+            packet = self._bridge.told(packet, self.journal.current, now)
         sealed = self._associations.seal(self.payload.offering(packet), now)
         if isinstance(sealed, Drop):
             return self._refuse(sealed)
@@ -330,16 +338,10 @@ class MobileNode:
     def _bound(self, binding: Binding, previous: Binding | None, now: float) -> list[Action]:
         if previous is not None and previous.path != binding.path:
             self._old_paths.leave(previous.path, now)
-        self._in_flight = min(self._in_flight, LATE_NOTICE + binding.accepted_at - binding.sent_at)
-        handover = self.journal.current
+        self.enquiries.bound(binding, now)
+        again = self._bridge.accepted(binding, self.journal.current)
         done = self.journal.end("ok", label(binding.target, nat=binding.nat), None, now)
-        if handover is None or done is None:
-            return []
-        report = Report("handover", done)
-        if handover.lost_at is None:
-            return [report]
-        homes = tuple(ip_network(entry.home_address) for entry in binding.entries)
-        return [SendAgain(homes, handover.lost_at - LATE_NOTICE), report]
+        return [] if done is None else [*again, Report("handover", done)]
 
     def _came_home(self, target: Target, previous: Binding | None, now: float) -> list[Action]:
         if previous is not None:
@@ -352,6 +354,7 @@ class MobileNode:
             return []
         self.registration.router.silent(target.home_agent, now + SET_ASIDE)
         questions: list[Action] = [AskDns(query) for query in self.discovery.doubt(now)]
+        self.enquiries.doubt(now)
         return questions + self._abandon(target, SET_ASIDE, f"no answer to {count} binding updates", now)
 
     def _refused(self, target: Target, status: int, reaction: Reaction, now: float) -> list[Action]:
@@ -391,12 +394,12 @@ class MobileNode:
             return self._without_aim(present, now)
         if present is not None and aim.same_as(present):
             return []
-        gone = present is not None and not self._is_present(present)
+        gone = present is not None and not present.is_in(self.attachments)
         self.journal.open(aim, self.registration.state, gone, self.choice.wanted != ANY, self._cause_at)
         return self._actions(self.registration.register(aim, now), now)
 
     def _without_aim(self, present: Target | None, now: float) -> list[Action]:
-        if present is not None and self._is_present(present):
+        if present is not None and present.is_in(self.attachments):
             return []
         actions: list[Action] = []
         if self.attachments and not self.discovery.home_agents:
@@ -408,10 +411,10 @@ class MobileNode:
 
     def _notice_lost_path(self) -> None:
         state = self.registration.state
-        if isinstance(state, AtHome) and not self._is_present(state.target):
+        if isinstance(state, AtHome) and not state.target.is_in(self.attachments):
             self.registration.detach(self._cause_at)
         binding = self.registration.binding
-        if binding is None or self._is_present(binding.target):
+        if binding is None or binding.target.is_in(self.attachments):
             return
         if isinstance(self.registration.state, Registering | Refusing):
             self.journal.lost(self._cause_at)
@@ -419,18 +422,13 @@ class MobileNode:
         elif isinstance(self.registration.state, Registered):
             self.registration.detach(self._cause_at)
 
-    def _is_present(self, target: Target) -> bool:
-        return any(
-            a.interface == target.attachment.interface and a.care_of == target.care_of
-            for a in self.attachments
-        )
-
     def _finish(self, actions: list[Action], before: tuple[str, str | None], now: float) -> list[Action]:
         """Surround what is to be sent with the state of host and tunnel that it needs."""
+        actions += self.enquiries.due(self.registration.binding, self._associations, now)
         reserved = self.memory.renew(
             self.registration.next_sequence,
             self._associations.next_sequence,
-            self._associations.window,
+            self._associations.seen,
             self.discovery,
         )
         if reserved is not None:

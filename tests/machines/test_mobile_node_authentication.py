@@ -11,7 +11,7 @@ import pytest
 from mn_agent.actions import Remember, SendControl
 from mn_agent.authentication import AuthenticationOption
 from mn_agent.events import Refresh, Stop
-from mn_agent.memory import Memory
+from mn_agent.memory import Memory, Seen
 from mn_agent.node import MobileNode
 from mn_agent.status import Clocks, status
 from tests.machines.mobile_node_script import (
@@ -172,11 +172,11 @@ def test_updates_of_one_instant_have_growing_timestamps(mn: OptionScript) -> Non
 
 
 def test_what_it_remembers_of_esp_is_left_alone() -> None:
-    mn = OptionScript(memory=Memory(100, 5000, 7, 3))
+    mn = OptionScript(memory=Memory(100, 5000, (Seen(AGENT6, 7, 3),)))
     mn.links(link("eth0", OFFICE6))
     remembered = [action.state for action in mn.all_actions if isinstance(action, Remember)]
     assert remembered[-1]["next_esp_sequence"] == 5000
-    assert (remembered[-1]["highest_ack"], remembered[-1]["ack_bitmap"]) == (7, 3)
+    assert remembered[-1]["seen"] == [[str(AGENT6), 7, 3]]
 
 
 # ---- what it believes -----------------------------------------------------------------------
