@@ -27,15 +27,24 @@ from mn_agent.actions import (
     Report,
     SendAgain,
     SendControl,
+    SendIcmp,
 )
 from mn_agent.config import Configuration
 from mn_agent.desired import home_addresses
-from mn_agent.events import ControlReceived, Event, LinkUnusable, NetworkChanged, PathLastUsed, Refresh
+from mn_agent.events import (
+    ControlReceived,
+    Event,
+    LinkUnusable,
+    NetworkChanged,
+    PathLastUsed,
+    PathSilent,
+    Refresh,
+)
 from mn_agent.memory import ESP_EPOCH, recall
 from mn_agent.node import MobileNode
 from movement.policy import Attachment
 from movement.snapshot import Link, Snapshot
-from runtime.driver import Driver
+from runtime.driver import Driver, Fault
 from tests.internet.dns import Dns
 from tests.internet.internet import AccessNetwork
 from tests.internet.law import Law
@@ -51,6 +60,8 @@ from wire.ip import PROTOCOL_UDP
 
 HINT = 0.001
 """Seconds from a change of the kernel to the snapshot that shows it (movement.sources coalesces)."""
+CARRIER = 0.002
+"""Seconds between two networks at one interface: long enough for a snapshot to show it."""
 EPOCH = 1_800_000_000.0
 """What the wall clock says at instant 0 of the timeline."""
 INTERFACES = {"eth0": 2, "wlan0": 3}
@@ -93,6 +104,7 @@ class MobileHost:
         self._dns = dns
         self._own: dict[Address, str] = {}
         """Addresses that the agent has put on an interface: its home addresses, at home."""
+        self._wanted: dict[str, AccessNetwork] = {}
         self._plugs: dict[str, tuple[AccessNetwork, tuple[Address, ...]]] = {}
         self._pending_snapshot = False
         self.start()
@@ -109,13 +121,14 @@ class MobileHost:
         rng = Random(self._rng.getrandbits(32))
         self.node = MobileNode(self.configuration, self.keys, memory, rng, now, offset)
         self.plane = Plane(Role.MOBILE_NODE, self._on_control, self._deliver, self._clock)
+        self.plane.on_silence = lambda: self.driver.dispatch(PathSilent())
         self._carriers: dict[tuple[str, Address], Carrier] = {}
         self.timer = VirtualTimer(self._timeline, self._wake)
         self.driver: Driver[Event, Action] = Driver(
             self.node,
             self._perform,
             clock=self._clock,
-            on_fault=lambda fault: self._law.broken("never-raises", f"{self.name}: {fault.text}", fault.error),
+            on_fault=self._failed,
             timer=self.timer,
             time_asleep=lambda: 0.0,
             kept=FLIGHT,
@@ -132,7 +145,7 @@ class MobileHost:
         return used < EPOCH + self.clock_error + self._timeline.now - ESP_EPOCH
 
     def crash(self) -> None:
-        """kill -9: sockets, TUN device and everything that was not on disk are gone; so, soon, are addresses."""
+        """kill -9: sockets, TUN device and all that was not on disk are gone; addresses are cleaned up."""
         self.running = False
         self._configure(KernelConfig("mip0", 1400))
         self.home_interface = ""
@@ -163,8 +176,22 @@ class MobileHost:
 
     # ---- links -----------------------------------------------------------------------------
     def plug(self, interface: str, network: AccessNetwork) -> None:
-        """`interface` is in `network` from now on, and in no other."""
+        """`interface` is in `network` from now on; if it was in another one, after its carrier was lost."""
+        was_plugged = interface in self._plugs
         self.unplug(interface)
+        self._wanted[interface] = network
+        self._timeline.after(CARRIER if was_plugged else 0.0, partial(self._carrier, interface, network))
+
+    def swap(self, interface: str, network: AccessNetwork) -> None:
+        """`network` takes the place of another one, and the carrier is not lost: an evil twin."""
+        self.unplug(interface)
+        self._join(interface, network)
+
+    def _carrier(self, interface: str, network: AccessNetwork) -> None:
+        if self._wanted.get(interface) is network and interface not in self._plugs:
+            self._join(interface, network)
+
+    def _join(self, interface: str, network: AccessNetwork) -> None:
         addresses = network.addresses(f"{self.name}/{interface}")
         soon = tuple(a for a in addresses if a.version == 6 or not network.lease_delay)
         self._has(interface, network, soon)
@@ -174,6 +201,7 @@ class MobileHost:
             )
 
     def unplug(self, interface: str) -> None:
+        self._wanted.pop(interface, None)
         network, addresses = self._plugs.pop(interface, (None, ()))
         if network is not None:
             for address in (*addresses, *(own for own, where in self._own.items() if where == interface)):
@@ -268,11 +296,14 @@ class MobileHost:
                 self.plane.send_again(homes, since)
             case SendControl():
                 self._send_control(action)
+            case SendIcmp(care_of=care_of, remote=remote, port=port, packet=packet):
+                self._send_icmp(care_of, remote, port, packet)
             case AskDns(query=query):
                 self._law.dns_asked(self.name)
                 self._dns.ask(query, bool(self._plugs), partial(self._dns_answered, self.driver))
             case AskPathUse(path=path):
-                self.driver.dispatch(PathLastUsed(self.plane.endpoint.last_sent(path), self.plane.received_at))
+                last_sent = self.plane.endpoint.last_sent(path)
+                self.driver.dispatch(PathLastUsed(last_sent, self.plane.received_at))
             case Remember(state=state):
                 self.disk = json.dumps(state)
             case Report():
@@ -326,6 +357,13 @@ class MobileHost:
         if not carrier.send(datagram):
             self.driver.dispatch(LinkUnusable(action.care_of, "Network is unreachable"))
 
+    def _send_icmp(self, care_of: Address, remote: Address, port: int, packet: bytes) -> None:
+        carrier = next((c for (_, local), c in self._carriers.items() if local == care_of), None)
+        if carrier is not None and care_of.version == 4:
+            carrier.send(Datagram(care_of, remote, PROTOCOL_UDP, packet, carrier.port, port))
+        elif carrier is not None:
+            carrier.send(Datagram(care_of, remote, packet[6], packet))
+
     def _transmit(self, interface: str, datagram: Datagram) -> bool:
         network = self.network(interface)
         if network is None or not self._is_here(interface, datagram.source):
@@ -357,6 +395,9 @@ class MobileHost:
         self._law.rang(self.name)
         self.driver.wake()
         self._law.mobile_node_stepped(self)
+
+    def _failed(self, fault: Fault) -> None:
+        self._law.broken("never-raises", f"{self.name}: {fault.text}", fault.error)
 
     def _clock(self) -> float:
         return self._timeline.now

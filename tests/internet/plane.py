@@ -15,6 +15,7 @@ from tunnel.endpoint import CONTROL, Endpoint, EndpointConfig, Lane, Pieces, Rol
 from tunnel.forwarding import ForwardingTable, peer_of
 from tunnel.path import Arrival, Drop, Encapsulation, TunnelPath
 from tunnel.recent import RecentPackets
+from tunnel.silence import Silence
 from wire.ip import PROTOCOL_IPV4, PROTOCOL_IPV6, PROTOCOL_UDP
 
 NO_CARRIER = Drop("no-underlay")
@@ -32,7 +33,7 @@ class Carrier:
 
 @dataclass(slots=True)
 class Plane:
-    """`on_control` takes control packets, `deliver` what came out of the tunnel and the datagram it was in."""
+    """`on_control` takes control packets, `deliver` what came out of the tunnel, and in what."""
 
     role: Role
     on_control: Callable[[bytes, Arrival], None]
@@ -42,6 +43,8 @@ class Plane:
     recent: RecentPackets = field(init=False)
     carriers: list[Carrier] = field(default_factory=list)
     received_at: float = 0.0
+    on_silence: Callable[[], None] | None = None
+    silence: Silence = field(default_factory=Silence)
 
     def __post_init__(self) -> None:
         self.endpoint = Endpoint(self.role)
@@ -67,6 +70,8 @@ class Plane:
         match verdict:
             case Lane():
                 self._send(verdict, packet)
+                if self.on_silence is not None and self.silence.sent(self.clock(), self.received_at):
+                    self.on_silence()
             case Pieces(lane=lane, packets=packets):
                 for piece in packets:
                     self._send(lane, piece)

@@ -60,11 +60,6 @@ def test_a_home_agent_that_dies_for_good_is_replaced_before_the_binding_ends() -
     assert world.passes() == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="one security association, hence one replay window, for the answers of all home agents: those of "
-    "a home agent whose ESP counter is behind (it started earlier) all count as replays",
-)
 def test_the_second_home_agent_may_have_been_started_long_before_the_first() -> None:
     world = pair()
     world.run(1000.0)
