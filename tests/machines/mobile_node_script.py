@@ -16,6 +16,7 @@ from movement.snapshot import DefaultRouter, Link, LinkAddress, Snapshot
 from tunnel.envelope import ControlPacket, OpenedControl, open_control, seal_control
 from tunnel.forwarding import Route
 from tunnel.path import Arrival, TunnelPath
+from tunnel.protection import PayloadKey
 from tunnel.replay import ReplayWindow
 from tunnel.security import Encryption, Integrity, KeyPair, Opener, Sealer, SecurityAssociation
 from wire.mobility import AckFlag, BindingAck, BindingUpdate
@@ -32,6 +33,7 @@ MOBILE4 = IPv4Address("198.51.100.10")
 CAFE4 = IPv4Address("192.168.7.10")
 
 NO_FLAGS = AckFlag(0)
+PAYLOAD_KEY = PayloadKey(bytes(range(32)))
 
 CONFIGURATION = """
 [home]
@@ -92,11 +94,14 @@ class Script:
 
     config: Configuration = field(default_factory=configuration)
     memory: Memory = field(default_factory=lambda: Memory(100, 5000))
+    seed: int = 7
 
     def __post_init__(self) -> None:
         self.now = 0.0
         self.keys = keys()
-        self.node = MobileNode(self.config, self.keys, self.memory, Random(7), 0.0)
+        self.node = MobileNode(
+            self.config, self.keys, self.memory, Random(self.seed), 0.0, payload_key=PAYLOAD_KEY
+        )
         self.agent_opener = Opener(self.keys.update, ReplayWindow())
         self.agent_sealer = Sealer(self.keys.ack, 1)
         self.actions: list[Action] = []
