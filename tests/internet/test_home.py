@@ -89,11 +89,25 @@ def test_a_network_that_claims_the_home_prefix_gets_nothing_in_clear_and_is_left
     assert max(map(stream.longest_gap, stream.sent)) <= gap
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="a snapshot does not show that the carrier was lost between two others (IFLA_CARRIER_DOWN_COUNT "
+    "would): whoever is at home stays so in an evil twin of the home network",
+)
+def test_an_evil_twin_of_the_home_network_gets_nothing_in_clear() -> None:
+    world = World().come_home()
+    world.laptop.swap("eth0", world.networks["trap"])
+    world.run(0.1)
+    assert not world.laptop.at_home
+
+
 def test_a_user_at_home_may_go_abroad_by_another_link_and_come_back() -> None:
     world = World().come_home().plug("wlan0", "hotel").run(1.0)
     assert world.is_home()
     world.laptop.tell(Roam("wlan0", None))
-    assert world.run_until(world.is_bound, 3.0) <= 1.1, "nobody else has the addresses, which takes a second to see"
+    assert world.run_until(world.is_bound, 3.0) <= 1.1, (
+        "it takes a second to see that nobody has the addresses"
+    )
     assert world.passes() == []
     world.laptop.tell(Roam(None, None))
     assert world.run_until(world.is_home, 3.0) <= ROUND_TRIP
