@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from tunnel.silence import MOST_PATIENCE, PATIENCE, Silence
 
 
@@ -17,7 +19,7 @@ def alarms(until: float, received_at: float = 0.0) -> list[float]:
 def test_the_first_alarm_comes_within_three_seconds_of_one_way_traffic_and_each_next_one_later() -> None:
     found = alarms(200.0, received_at=-1.0)
     assert PATIENCE <= found[0] <= 3.0
-    gaps = [later - earlier for earlier, later in zip(found, found[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(found)]
     assert gaps == sorted(gaps)
     assert max(gaps) <= MOST_PATIENCE + 0.2
 
