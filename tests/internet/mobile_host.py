@@ -262,6 +262,8 @@ class MobileHost:
 
     def send(self, packet: bytes) -> None:
         """An application of this host sends `packet`: through the TUN device, or in clear at home."""
+        if self.at_home and self.network(self.home_interface) is None:
+            return  # the agent has not heard yet that the link is gone
         if self.at_home:
             self._law.sent_in_clear(self)
             self.in_clear(packet)

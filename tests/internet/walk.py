@@ -16,6 +16,7 @@ from tests.internet.cast import (
     AGENTS,
     BY_ADDRESS,
     BY_NAME,
+    BY_SERVICE,
     CORRESPONDENT4,
     CORRESPONDENT6,
     LAPTOP4,
@@ -73,7 +74,7 @@ If the home agent has forgotten everything, nothing tells the mobile node before
 class Walk:
     """`world` after `steps` random steps; `heal` brings it to rest."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, home_agents: int = 1) -> None:
         self.seed = seed
         self._rng = rng = Random(seed)
         self._pair = rng.random() < 0.3
@@ -88,7 +89,8 @@ class Walk:
             protection="option" if self._option else "esp",
             clock_error=rng.choice((0.0, 0.0, 3.0, -8.0, 3600.0, -3e8)),
             mobile_nodes=("laptop", "tablet") if self._pair else ("laptop",),
-            agent=rng.choice((BY_ADDRESS, BY_NAME)),
+            agent=rng.choice((BY_ADDRESS, BY_NAME)) if home_agents == 1 else BY_SERVICE,
+            home_agents=home_agents,
             lifetime=self.lifetime,
         )
         for name in BOXES:
@@ -129,8 +131,9 @@ class Walk:
         world, node = self.world, self.world.laptop
         world.fair()
         world.dns.silent, world.dns.problem = False, None
-        if not world.agent.running:
-            world.agent.start()
+        for agent in world.agents:
+            if not agent.running:
+                agent.start()
         for host in world.nodes.values():
             self._revive(host)
             host.unplug("wlan0")
@@ -139,7 +142,7 @@ class Walk:
         took = world.run_until(self._is_settled, HEALED + refresh)
         if world.passes():
             # The NAT may have forgotten a mapping, or the home agent everything, since the last update.
-            world.run(0.85 * self.lifetime + 5.0)
+            world.run(self.lifetime + 5.0)
             world.run_until(self._is_settled, HEALED)
             node.refresh()  # this NAT may wait half a minute only
             world.run(1.0)
@@ -204,13 +207,13 @@ class Walk:
             network.move_nat(public)
 
     def _restart_home_agent(self) -> None:
-        agent = self.world.agent
+        agent = self._rng.choice(self.world.agents)
         if agent.running:
-            self.world.tell("the home agent dies")
+            self.world.tell(f"{agent.name} dies")
             agent.crash()
             self.world.run(self._rng.choice((0.0, 0.5, 5.0, 60.0)))
         remember = self._rng.random() < 0.7 or not agent.may_forget
-        self.world.tell(f"the home agent starts, remember={remember}")
+        self.world.tell(f"{agent.name} starts, remember={remember}")
         agent.start(remember=remember)
         self._forgotten = self._forgotten or not remember
 
@@ -247,7 +250,7 @@ class Walk:
 
     def _revoke(self) -> None:
         self.world.tell("the operator drops the laptop")
-        self.world.agent.tell(Revoke(LAPTOP6))
+        self._rng.choice(self.world.agents).tell(Revoke(LAPTOP6))
 
     def _trouble_dns(self) -> None:
         dns = self.world.dns
