@@ -13,13 +13,15 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.forwarding import ForwardingTable, Route
+from tunnel.keyring import Keyring, PayloadPair
 from tunnel.path import Arrival, Encapsulation, TunnelPath
+from tunnel.payload_esp import PayloadAssociation
 from tunnel.portable import PortablePlane
 from tunnel.tun import TunDevice
 from tunnel.underlay import Underlay, open_ipv4_underlay, open_ipv6_underlay
@@ -33,6 +35,13 @@ LINKS = ("one", "two")
 CARE_OF4 = {"one": IPv4Address("198.51.100.9"), "two": IPv4Address("198.18.0.9")}
 CARE_OF6 = {"one": IPv6Address("2001:db8:1::9"), "two": IPv6Address("2001:db8:2::9")}
 TLV = {Encapsulation.UDP_TLV: TlvLayout.RFC5845, Encapsulation.UDP_TLV_DRAFT: TlvLayout.DRAFT}
+
+TO_HOME_AGENT = PayloadAssociation(0x0A0A_0001, bytes(range(32)), b"out1")
+TO_MOBILE_NODE = PayloadAssociation(0x0B0B_0001, bytes(range(32, 64)), b"in01")
+KEYS = {
+    Role.MOBILE_NODE: Keyring([PayloadPair(TO_HOME_AGENT, TO_MOBILE_NODE)]),
+    Role.HOME_AGENT: Keyring([PayloadPair(TO_MOBILE_NODE, TO_HOME_AGENT)]),
+}
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -114,11 +123,16 @@ def path(encapsulation: Encapsulation, version: int, link: str = "one", mtu: int
     """The mobile node's path through `link`."""
     port = PORT if encapsulation.in_udp else 0
     local, remote = (CARE_OF4[link], AGENT4) if version == 4 else (CARE_OF6[link], AGENT6)
+    if encapsulation.protected:
+        port = 4500 if encapsulation.in_udp else 0
+        return TunnelPath(local, remote, encapsulation, 0, port, link, mtu, spi=TO_MOBILE_NODE.spi)
     return TunnelPath(local, remote, encapsulation, port, port, link, mtu)
 
 
 def mirror(of: TunnelPath) -> TunnelPath:
     """The same path seen from the home agent."""
+    if of.encapsulation.protected:
+        return replace(of, local=of.remote, remote=of.local, interface="", spi=TO_HOME_AGENT.spi)
     return TunnelPath(of.remote, of.local, of.encapsulation, of.remote_port, of.local_port, "", of.link_mtu)
 
 
@@ -159,9 +173,9 @@ def _connect(mn: str, ha: str) -> None:
 @contextmanager
 def _end(name: str, role: Role, tlv: TlvLayout | None, device_mtu: int) -> Iterator[End]:
     agent: frozenset[IPv4Address | IPv6Address] = frozenset((AGENT4, AGENT6))
-    config = EndpointConfig(frozenset({AGENT6}), frozenset(), agent, tlv)
+    config = EndpointConfig(frozenset({AGENT6}), frozenset(), agent, tlv, KEYS[role])
     if role is Role.MOBILE_NODE:
-        config = EndpointConfig(frozenset({HOME6}), frozenset({AGENT6}), agent, tlv)
+        config = EndpointConfig(frozenset({HOME6}), frozenset({AGENT6}), agent, tlv, KEYS[role])
     with inside(name), ExitStack() as stack:
         device = TunDevice.open("mip0", device_mtu)
         stack.callback(device.close)
@@ -172,8 +186,8 @@ def _end(name: str, role: Role, tlv: TlvLayout | None, device_mtu: int) -> Itera
         end = End(name, device, endpoint, plane, control=control, faults=faults)
         for link in LINKS if role is Role.MOBILE_NODE else ("",):
             v4, v6 = (CARE_OF4[link], CARE_OF6[link]) if link else (AGENT4, AGENT6)
-            end.underlays[f"{link}4"] = open_ipv4_underlay(v4, PORT, link or None, 0)
-            end.underlays[f"{link}6"] = open_ipv6_underlay(v6, link or None, 0)
+            end.underlays[f"{link}4"] = open_ipv4_underlay(v4, PORT, link or None, 0, 4500)
+            end.underlays[f"{link}6"] = open_ipv6_underlay(v6, link or None, 0, True)
         for underlay in end.underlays.values():
             stack.callback(underlay.close)
             plane.attach(underlay)
