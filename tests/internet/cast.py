@@ -20,8 +20,9 @@ CORRESPONDENT6, CORRESPONDENT4 = IPv6Address("2001:db8:cc::1"), IPv4Address("192
 MALLORY6, MALLORY4 = IPv6Address("2001:db8:bad::1"), IPv4Address("192.0.2.66")
 HOMES = {"laptop": LAPTOP6, "tablet": TABLET6}
 
+HA6, HA4 = IPv6Address("2001:db8:99::2"), IPv4Address("203.0.113.2")
 AGENTS = (
-    HomeAgent("ha1.example.net", IPv6Address("2001:db8:99::2"), IPv4Address("203.0.113.2")),
+    HomeAgent("ha1.example.net", HA6, HA4),
     HomeAgent("ha2.example.net", IPv6Address("2001:db8:99::3"), IPv4Address("203.0.113.3")),
 )
 

@@ -107,7 +107,7 @@ class HomeHost:
         self.plane = Plane(Role.HOME_AGENT, self._on_control, self._deliver, self._clock)
         self.plane.carriers.extend(self._carriers.values())
         own = frozenset({section.ipv6})
-        everything = frozenset({section.ipv6, section.ipv4})
+        everything: frozenset[Address] = frozenset({section.ipv6, section.ipv4})
         self.plane.configure(EndpointConfig(own, frozenset(), everything, self.configuration.profile.tlv))
         self.timer = VirtualTimer(self._timeline, self._wake)
         self.driver: Driver[Event, Action] = Driver(

@@ -165,8 +165,9 @@ class Law:
         keys, profile = host.keys, host.configuration.profile
         if isinstance(keys, AuthenticationAssociation):
             opened = open_control(packet, {}, profile)
-            signed = isinstance(opened, OpenedControl) and evidence_in(opened, profile) is not None
-            return opened, timestamp_in(opened.packet.message) if signed else None
+            if isinstance(opened, Drop) or evidence_in(opened, profile) is None:
+                return opened, None
+            return opened, timestamp_in(opened.packet.message)
         opener = Opener(keys.update, ReplayWindow())
         opened = open_control(packet, {keys.update.spi: opener}, profile)
         return opened, opener.window.highest or None

@@ -5,15 +5,12 @@ Pure.
 
 from __future__ import annotations
 
-from tests.internet.cast import AGENTS
+from tests.internet.cast import HA4, HA6
 from tests.internet.weather import Datagram
 from tests.internet.world import World
 from wire.ip import PROTOCOL_DESTINATION_OPTIONS, PROTOCOL_ESP, PROTOCOL_MOBILITY, PROTOCOL_ROUTING
 from wire.mobility import UpdateFlag
 
-HA6, HA4 = AGENTS[0].ipv6, AGENTS[0].ipv4
-assert HA6 is not None
-assert HA4 is not None
 _PROTECTED = (PROTOCOL_ESP, PROTOCOL_MOBILITY)
 HOME = UpdateFlag.ACKNOWLEDGE | UpdateFlag.HOME
 

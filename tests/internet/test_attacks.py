@@ -13,6 +13,8 @@ from tests.internet.cast import (
     BY_NAME,
     CORRESPONDENT4,
     CORRESPONDENT6,
+    HA4,
+    HA6,
     HOMES,
     LAPTOP4,
     LAPTOP6,
@@ -21,7 +23,7 @@ from tests.internet.cast import (
     TABLET6,
     keys_of,
 )
-from tests.internet.mallory import HA4, HA6, HOME, from_home_agent, state, to_home_agent
+from tests.internet.mallory import HOME, from_home_agent, state, to_home_agent
 from tests.internet.weather import Address, Datagram
 from tests.internet.world import World
 from tunnel.envelope import ControlPacket, seal_control
@@ -212,7 +214,7 @@ def test_forged_answers_change_nothing_at_the_mobile_node() -> None:
     right = keys_of("laptop").ack
     wrong = SecurityAssociation(right.spi, right.integrity, rng.randbytes(20))
     own = Sealer(keys_of("tablet").ack, 3_000_000_000)
-    door = {"source_port": 4191, "destination_port": binding.arrival.remote_port}
+    door, port = binding.arrival.remote, binding.arrival.remote_port
     for sealer in (None, Sealer(wrong, 4_000_000_000), own):
         for message in (
             BindingAck(135, 4711, 0),
@@ -222,7 +224,7 @@ def test_forged_answers_change_nothing_at_the_mobile_node() -> None:
             BindingRefreshRequest(),
         ):
             packet = seal_control(ControlPacket(HA6, LAPTOP6, message), sealer, RFC5555)
-            world.inject(Datagram(HA4, binding.arrival.remote, PROTOCOL_UDP, packet, **door))
+            world.inject(Datagram(HA4, door, PROTOCOL_UDP, packet, 4191, port))
     world.run(1.0)
     assert world.laptop.node.registration.state == before
     assert world.laptop.node.drops.total() == 15

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.internet.cast import LAPTOP6, MALLORY6
-from tests.internet.mallory import HA6, HOME, from_home_agent, state, to_home_agent
+from tests.internet.cast import HA6, LAPTOP6, MALLORY6
+from tests.internet.mallory import HOME, from_home_agent, state, to_home_agent
 from tests.internet.weather import Datagram
 from tests.internet.world import World
 from tunnel.authentication import AuthenticationAssociation, sign

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from home_agent.binding_cache import Binding
-from tests.internet.cast import AGENTS, CORRESPONDENT6, LAPTOP6
+from tests.internet.cast import CORRESPONDENT6, HA4, LAPTOP6
 from tests.internet.nat import SYMMETRIC, Behaviour, Dependence
 from tests.internet.weather import Datagram, Weather
 from tests.internet.world import Stream, World
@@ -142,12 +142,10 @@ def test_payload_from_another_port_of_the_same_nat_is_refused_and_moves_nothing(
     world = behind(SYMMETRIC)
     address, port = door(world)
     assert isinstance(address, IPv4Address)
-    agent = AGENTS[0].ipv4
-    assert agent is not None
     for other in range(port + 1, port + 501):
         forged = world.forge(LAPTOP6, CORRESPONDENT6)
-        world.inject(Datagram(address, agent, PROTOCOL_UDP, forged, other % 65536, 4191))
-        world.inject(Datagram(address, agent, 41, forged))
+        world.inject(Datagram(address, HA4, PROTOCOL_UDP, forged, other % 65536, 4191))
+        world.inject(Datagram(address, HA4, 41, forged))
     world.run(1.0)
     assert door(world) == (address, port)
     assert world.agent.plane.endpoint.drops["wrong-peer"] == 1000

@@ -13,12 +13,13 @@ from random import Random
 from home_agent.events import Revoke
 from mn_agent.events import Roam
 from tests.internet.cast import (
-    AGENTS,
     BY_ADDRESS,
     BY_NAME,
     BY_SERVICE,
     CORRESPONDENT4,
     CORRESPONDENT6,
+    HA4,
+    HA6,
     LAPTOP4,
     LAPTOP6,
     MALLORY4,
@@ -275,7 +276,7 @@ class Walk:
         for _ in range(self._rng.randrange(1, 8)):
             datagram = self._rng.choice(recorded)
             kind = self._rng.random()
-            if self._option and datagram.destination not in (AGENTS[0].ipv6, AGENTS[0].ipv4):
+            if self._option and datagram.destination not in (HA6, HA4):
                 continue  # test_attacks: a recorded correction of the clock is believed more than once
             if _is_control(datagram):
                 if kind < 0.3:
@@ -289,15 +290,12 @@ class Walk:
 
     def _spoof(self) -> None:
         """Mallory pretends to be a mobile node, from her own address."""
-        agent = AGENTS[0]
-        assert agent.ipv4 is not None
-        assert agent.ipv6 is not None
         for home, other in ((LAPTOP6, CORRESPONDENT6), (LAPTOP4, CORRESPONDENT4)):
             packet = self.world.forge(home, other)
             port = self._rng.randrange(65536)
-            self.world.inject(Datagram(MALLORY4, agent.ipv4, PROTOCOL_UDP, packet, port, 4191))
+            self.world.inject(Datagram(MALLORY4, HA4, PROTOCOL_UDP, packet, port, 4191))
             protocol = PROTOCOL_IPV6 if home.version == 6 else PROTOCOL_IPV4
-            self.world.inject(Datagram(MALLORY6, agent.ipv6, protocol, packet))
+            self.world.inject(Datagram(MALLORY6, HA6, protocol, packet))
 
 
 def _is_control(datagram: Datagram) -> bool:
