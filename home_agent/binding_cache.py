@@ -111,6 +111,14 @@ def accepted_paths(binding: Binding, link_mtu: int, tlv: Encapsulation | None) -
     return tuple(path_of(binding, kind, link_mtu) for kind in formats if kind is not binding.encapsulation)
 
 
+def change_between(old: Binding | None, new: Binding) -> str:
+    """What happened, as `hactl events` calls it."""
+    if old is None:
+        return "new"
+    before = (old.care_of, old.arrival, old.encapsulation)
+    return "refreshed" if before == (new.care_of, new.arrival, new.encapsulation) else "moved"
+
+
 class Due(Enum):
     """Why the binding cache wants to be woken."""
 

@@ -48,6 +48,11 @@ class HomeLinkSection(_Section, frozen=True):
     ipv4_prefix_length: Annotated[int, msgspec.Meta(ge=8, le=30)] = 24
     """The largest IPv4 prefix that one mobile router gets, by its length."""
     duplicate_address_detection: bool = True
+    anycast: bool = True
+    """Answer home agent discovery at the anycast address of `ipv6_prefix`."""
+    prefix_valid_lifetime: Annotated[int, msgspec.Meta(ge=8, le=0xFFFFFFFF)] = 2592000
+    prefix_preferred_lifetime: Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)] = 604800
+    """Of `ipv6_prefix`, as the routers of the home link advertise it; 4294967295 is for ever."""
 
     @property
     def shortest_ipv4_prefix(self) -> int:
@@ -210,6 +215,11 @@ def _about_the_tunnel(configuration: Configuration) -> Iterator[Mistake]:
 
 def _about_the_pools(configuration: Configuration) -> Iterator[Mistake]:
     link = configuration.home_link
+    if link.prefix_preferred_lifetime > link.prefix_valid_lifetime:
+        yield (
+            ("home_link", "prefix_preferred_lifetime"),
+            "home_link.prefix_preferred_lifetime is longer than prefix_valid_lifetime",
+        )
     pools = {"ipv4_pool": link.ipv4_pool, "ipv4_prefix_pool": link.ipv4_prefix_pool}
     for key, pool in pools.items():
         if pool is not None and (pool.is_multicast or pool.is_loopback or pool.is_link_local):

@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 
 from home_agent.actions import Action
+from home_agent.anycast import AnycastAnswers
 from home_agent.config import Configuration, parse_configuration
 from home_agent.control import Control
 from home_agent.desired import endpoint
@@ -159,6 +160,7 @@ class Daemon:
             plane.start()
             for underlay in await self._underlays():
                 shell.use(underlay)
+            self._answer_anycast(stack)
             await self._serve(control, shell)
 
     def _remembering(self, store: Store, link_mtu: int) -> HomeAgent:
@@ -180,6 +182,27 @@ class Daemon:
         )
         self._log.info("start", "bindings remembered", bindings=len(agent.books.cache))
         return agent
+
+    def _answer_anycast(self, stack: AsyncExitStack) -> None:
+        """Home agent discovery is one of several ways: a host that cannot offer it offers the others."""
+        configuration = self._configuration
+        own, link = configuration.home_agent, configuration.home_link
+        if not link.anycast:
+            return
+        mobile_routers = any(node.may_route for node in configuration.mobile_node)
+        try:
+            answers = AnycastAnswers(
+                own.interface,
+                link.ipv6_prefix,
+                own.ipv6,
+                mobile_routers,
+                lambda text: self._log.warning("anycast", text),
+            )
+        except OSError as error:
+            self._log.warning("anycast", f"no home agent discovery: {error.strerror}")
+            return
+        answers.start()
+        stack.callback(answers.close)
 
     def _endpoint(self) -> Endpoint:
         return Endpoint(Role.HOME_AGENT, endpoint(self._configuration, NO_KEYS))

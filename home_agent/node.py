@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from types import MappingProxyType
 from typing import assert_never
@@ -26,17 +25,18 @@ from home_agent.actions import (
 )
 from home_agent.associations import Associations
 from home_agent.authentication import About, Refusal
-from home_agent.binding_cache import Binding, BindingCache, Due
+from home_agent.binding_cache import Binding, BindingCache, Due, change_between
 from home_agent.config import Configuration
 from home_agent.desired import DesiredHost, claims, endpoint
 from home_agent.events import ControlReceived, Event, Probed, Revoke, Start
 from home_agent.limits import TokenBuckets
 from home_agent.location import nat_detection, tlv_encapsulation
+from home_agent.prefix_discovery import accepted_status, advertisement
 from home_agent.protection import PayloadProtection
 from home_agent.recall import recall
 from home_agent.records import Record
 from home_agent.replies import reply_to, unasked
-from home_agent.requests import Address, Probes, Request, astray, open_books
+from home_agent.requests import Address, Pending, Probes, Request, astray, open_books
 from home_agent.tally import Account, LastUpdate, Tally
 from home_agent.updates import Accepted, Ignored, ProbeFirst, Refused, Released, Verdict, judge
 from runtime.node import Deadline, earliest
@@ -47,6 +47,7 @@ from tunnel.keyring import NO_KEYS
 from tunnel.path import Arrival, Drop
 from tunnel.protection import PayloadKey
 from tunnel.security import KeyPair, SequenceExhausted
+from wire.icmp import MobilePrefixSolicitation
 from wire.mobility import (
     AckFlag,
     BindingAck,
@@ -80,16 +81,6 @@ REFUSALS = {
 }
 UNKNOWN_BINDING, UNKNOWN_TYPE = 1, 2
 """Statuses of a Binding Error (RFC 6275 section 6.1.9)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A new binding that waits until the home link has been asked about its addresses."""
-
-    request: Request
-    probes: Probes
-    asked: frozenset[Address]
-    give_up_at: float
 
 
 class HomeAgent:
@@ -213,8 +204,19 @@ class HomeAgent:
             case UnknownMessage():
                 via = reply_to(packet, BindingError(UNKNOWN_TYPE, IPv6Address(0)))
                 return self._send(home, via, arrival, packet, now, remember=True)
+            case MobilePrefixSolicitation() as solicitation if packet.home_address_option is not None:
+                return self._advertise(solicitation, home, now)
             case _:
                 return self._ignore("control-unexpected", home)
+
+    def _advertise(
+        self, solicitation: MobilePrefixSolicitation, home: IPv6Address, now: float
+    ) -> list[Action]:
+        binding, configuration = self.books.cache.get(home), self.configuration
+        if binding is None:
+            return self._ignore("prefix-solicitation-unbound", home)
+        packet = advertisement(solicitation, binding, configuration.home_agent.ipv6, configuration.home_link)
+        return self._send(home, packet, binding.arrival, binding.care_of, now, remember=True)
 
     def _ignore(self, reason: str, home_address: IPv6Address | None = None) -> list[Action]:
         counter = self.tally.strangers
@@ -300,10 +302,11 @@ class HomeAgent:
         flags = AckFlag.ROUTER if binding.router else AckFlag(0)
         if verdict.tlv:
             flags |= AckFlag.TLV
-        ack = BindingAck(BindingStatus.ACCEPTED, binding.sequence, binding.lifetime, flags)
+        status = accepted_status(binding.lifetime, self.configuration.home_link)
+        ack = BindingAck(status, binding.sequence, binding.lifetime, flags)
         same = old is not None and claims(old) == claims(binding)
         actions = self._settle(None if same else binding.home_address)
-        change = _change(old, binding)
+        change = change_between(old, binding)
         interruption = interruption_in(request.update.options)
         if change == "moved" and interruption is not None:
             actions.append(SendAgain(binding.home_networks, now - interruption))
@@ -438,10 +441,3 @@ class HomeAgent:
             "sequence": binding.sequence,
         }
         return Report("binding", {**fields, "remark": remark} if remark else fields)
-
-
-def _change(old: Binding | None, new: Binding) -> str:
-    if old is None:
-        return "new"
-    before = (old.care_of, old.arrival, old.encapsulation)
-    return "refreshed" if before == (new.care_of, new.arrival, new.encapsulation) else "moved"

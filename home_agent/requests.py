@@ -14,6 +14,7 @@ from home_agent.binding_cache import Binding, BindingCache
 from home_agent.config import Configuration, MobileNode
 from tunnel.envelope import ControlPacket
 from tunnel.path import Arrival
+from wire.icmp import MobilePrefixSolicitation
 from wire.mobility import BindingUpdate, UpdateFlag
 from wire.options import AlternateCareOfAddress, first
 
@@ -65,7 +66,8 @@ def astray(packet: ControlPacket, arrival: Arrival, own: IPv6Address) -> str:
         inside_out = packet.home_address_option not in (None, packet.source)
         return "control-home-address-option" if inside_out else ""
     if arrival.local.version == 4:
-        return "control-outside-udp"
+        # Updates are always in UDP; a solicitation goes as packets of the tunnel do (RFC 5555 section 2.2).
+        return "" if isinstance(packet.message, MobilePrefixSolicitation) else "control-outside-udp"
     return "" if packet.source == arrival.remote else "control-tunnelled"
 
 
@@ -78,6 +80,16 @@ class Probes:
 
     def with_answer(self, asked: frozenset[Address], in_use: frozenset[Address]) -> Probes:
         return Probes(self.free | (asked - in_use), self.in_use | in_use)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A new binding that waits until the home link has been asked about its addresses."""
+
+    request: Request
+    probes: Probes
+    asked: frozenset[Address]
+    give_up_at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,9 +208,12 @@ def _binding(
 
 
 def _lifetime(request: Request, books: Books, ipv4: Ipv4Homes) -> int:
-    """Seconds: not more than asked for, than is allowed, or than the IPv4 lease lasts (draft section 2.5)."""
+    """Seconds: not more than asked for, than is allowed, than the prefix is valid, or than the IPv4 lease
+    lasts (draft section 2.5).
+    """
     limits = books.configuration.binding
-    granted = min(request.update.lifetime, limits.max_lifetime)
+    valid = books.configuration.home_link.prefix_valid_lifetime
+    granted = min(request.update.lifetime, limits.max_lifetime, valid)
     if ipv4.leased:
         granted = min(granted, limits.lease_lifetime)
     return max(granted - granted % LIFETIME_UNIT, LIFETIME_UNIT)

@@ -5,6 +5,7 @@ Pure. RFC 6275 section 11.1 (Binding Update List), draft section 4.4, RFC 5555 s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -45,6 +46,11 @@ class Target:
         address = self.home_agent.ipv6 if self.care_of.version == 6 else self.home_agent.ipv4
         assert address is not None, "a target is made only of a home agent that serves its care-of address"
         return address
+
+    def is_in(self, attachments: Iterable[Attachment]) -> bool:
+        """Whether this place is among them."""
+        place = self.attachment.interface, self.care_of
+        return any((attachment.interface, attachment.care_of) == place for attachment in attachments)
 
     def same_as(self, other: Target) -> bool:
         """Metrics and routers may change without a movement; what is registered may not."""

@@ -42,7 +42,7 @@ class HomeSection(_Section, frozen=True):
 
 
 class HomeAgentSection(_Section, frozen=True):
-    """[home_agent]: by name (A and AAAA), by service (SRV), by both addresses, or by the home prefix (anycast)."""
+    """[home_agent]: by name (A and AAAA), service (SRV), both addresses, or the home prefix (anycast)."""
 
     name: str | None = None
     service: str | None = None
@@ -179,7 +179,7 @@ class Configuration(_Section, frozen=True):
         if self.tunnel.tlv and self.tunnel.protect_payload:
             raise ValueError("tunnel.tlv = true and protect_payload = true exclude each other")
         if self.home.ipv6 not in self.home_prefix:
-            raise ValueError(f"home_agent.prefix = {self.home_prefix} does not hold home.ipv6 = {self.home.ipv6}")
+            raise ValueError(f"home.ipv6 = {self.home.ipv6} is not in home_agent.prefix = {self.home_prefix}")
 
     @property
     def profile(self) -> Profile:

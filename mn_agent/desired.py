@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from mn_agent.actions import (
     Action,
@@ -55,6 +55,8 @@ class Surroundings:
     """The IPv4 home address of the last binding."""
     behind: Behind = NOTHING
     payload: PayloadState = UNPROTECTED
+    asking_from: Attachment | None = None
+    """The link through which home agents are being looked for."""
 
 
 def desired(around: Surroundings) -> tuple[Action, ...]:
@@ -97,7 +99,9 @@ def underlays(around: Surroundings) -> tuple[Attachment, ...]:
     if around.binding is not None:
         wanted.add(_place(around.binding.target.attachment))
     wanted |= {(path.interface, path.local) for path in around.old_paths}
-    return tuple(a for a in around.attachments if _place(a) in wanted)
+    kept = tuple(a for a in around.attachments if _place(a) in wanted)
+    asking = around.asking_from
+    return kept if asking is None or _place(asking) in wanted else (*kept, asking)
 
 
 def routes(around: Surroundings) -> tuple[Route, ...]:

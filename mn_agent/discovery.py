@@ -94,6 +94,12 @@ class Discovery:
         self._doubt_pause = FIRST_RETRY
 
     @property
+    def question(self) -> str:
+        """What is being done to find a home agent."""
+        anycast = self.source == "anycast"
+        return "asking for home agents by anycast" if anycast else "asking DNS for the home agent"
+
+    @property
     def problem(self) -> str | None:
         """Why the last question failed, if it did."""
         return self.state.problem if isinstance(self.state, Waiting) else None
@@ -122,6 +128,14 @@ class Discovery:
         self.home_agents, self.source = known, "dns"
         self.state = Answered(now + RECHECK)
         return changed
+
+    def learnt(self, addresses: tuple[IPv6Address, ...], port: int) -> None:
+        """These answered at their anycast address. What DNS names comes first: it knows IPv4 addresses."""
+        known = {agent.ipv6 for agent in self.home_agents}
+        others = tuple(HomeAgent(str(a), a, None, port) for a in addresses if a not in known)
+        self.home_agents = (*self.home_agents, *others)[:MAX_HOME_AGENTS]
+        if self.source != "dns":
+            self.source = "anycast"
 
     def failed(self, problem: str, now: float) -> None:
         """DNS gave no usable answer; what was known stays known."""
@@ -204,5 +218,9 @@ def discovery_for(configuration: Configuration, remembered: tuple[HomeAgent, ...
     if section.service is not None:
         query = ByService(section.service, configuration.profile.srv_names, section.port)
         return Discovery(query, remembered)
+    if section.prefix is not None:
+        asked_by_anycast = Discovery(None, remembered)
+        asked_by_anycast.source = "anycast"
+        return asked_by_anycast
     assert section.ipv6 is not None, "the configuration has been checked"
     return Discovery(None, (HomeAgent(str(section.ipv6), section.ipv6, section.ipv4, section.port),))

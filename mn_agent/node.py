@@ -268,7 +268,9 @@ class MobileNode:
             case BindingError(status=status) if status == UNKNOWN_TYPE:
                 return self.enquiries.extensions_refused(now)
             case MobilePrefixAdvertisement():
-                return self._counted(self.enquiries.advertised(message, now))
+                actions = self._counted(self.enquiries.advertised(message, now))
+                self.registration.home_valid_until = self.enquiries.home_valid_until
+                return actions
             case _:
                 return self._refuse(UNEXPECTED)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
+from math import inf
 from random import Random
 from typing import assert_never
 
@@ -59,6 +60,8 @@ MAX_REFUSED_WAIT = 300.0
 ROLE_WAIT = 0.1
 """Seconds for another home agent to be chosen before one that takes no router is asked as a host. Ours."""
 MAX_OUTSTANDING = 8
+LEAST_LIFETIME = 4
+"""Seconds: the unit of lifetimes; less than that would deregister."""
 
 
 class HomeRegistration:
@@ -88,6 +91,8 @@ class HomeRegistration:
         self._sends: deque[float] = deque(maxlen=MAX_UPDATE_RATE)
         self._refused_wait = REFUSED_WAIT
         self._type_changed = False
+        self.home_valid_until = inf
+        """When the home address ends to be valid, as far as the home agent has told."""
         self.state: State = Idle(None, now)
 
     @property
@@ -291,7 +296,7 @@ class HomeRegistration:
                 assert_never(self.state)
 
     def _send_update(self, state: Registering, now: float) -> list[Effect]:
-        packet, update = self._compose(state.target, 0 if state.target.at_home else self._wish.lifetime)
+        packet, update = self._compose(state.target, 0 if state.target.at_home else self._lifetime(now))
         self._sends.append(now)
         first_try = not state.outstanding
         timeout = state.timeout if first_try else min(2 * state.timeout, MAX_ACK_TIMEOUT)
@@ -328,6 +333,10 @@ class HomeRegistration:
         assert isinstance(packet.message, BindingUpdate)
         self._next_sequence = next16(self._next_sequence)
         return packet, packet.message
+
+    def _lifetime(self, now: float) -> int:
+        """Not longer than the home address is valid (RFC 6275 section 11.7.1)."""
+        return int(max(LEAST_LIFETIME, min(self._wish.lifetime, self.home_valid_until - now)))
 
     def _continue_after(self, sequence: int) -> None:
         """The home agent has accepted `sequence`. A late answer does not set us back to used numbers."""

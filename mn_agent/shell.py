@@ -148,7 +148,7 @@ class Shell:
 
     def _opened(self, care_of: IPv4Address | IPv6Address, interface: str) -> Underlay:
         if isinstance(care_of, IPv6Address):
-            return open_ipv6_underlay(care_of, interface, MARK, self._protected)
+            return open_ipv6_underlay(care_of, interface, MARK, self._protected, icmp=True)
         if not self._protected:
             return open_ipv4_underlay(care_of, 0, interface, MARK)
         try:

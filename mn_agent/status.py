@@ -62,7 +62,7 @@ def status(
         "at_home": state == "home",
         "version": version,
         "uptime_s": round(now - node.started_at, 1),
-        "home": _home(node),
+        "home": _home(node, now),
         "router": router_status(node),
         "home_agent": _home_agent(node, binding),
         "path": _path(node, binding),
@@ -125,7 +125,7 @@ def encapsulation_name(path: TunnelPath) -> str:
     return f"{names[path.encapsulation]}{path.local.version}{suffix.get(path.encapsulation, '')}"
 
 
-def _home(node: MobileNode) -> dict[str, object]:
+def _home(node: MobileNode, now: float) -> dict[str, object]:
     around = node.surroundings()
     homes = home_addresses(around)
     binding = node.registration.binding
@@ -134,6 +134,7 @@ def _home(node: MobileNode) -> dict[str, object]:
         "v4": [f"{home}/32" for home in homes if isinstance(home, IPv4Address)],
         "device": node.configuration.tunnel.device,
         "mtu": None if binding is None else binding.path.inner_mtu,
+        "prefix": node.enquiries.prefixes.describe(now),
     }
 
 
@@ -156,6 +157,8 @@ def _source(node: MobileNode) -> str:
     section = node.configuration.home_agent
     if section.ipv6 is not None:
         return "address"
+    if node.discovery.source == "anycast":
+        return "anycast"
     kind = "name" if section.name is not None else "srv"
     return kind if node.discovery.source == "dns" else f"{kind}-cache"
 
@@ -291,6 +294,8 @@ def _health(node: MobileNode, clocks: Clocks) -> list[dict[str, object]]:
         fix = "compare the key files of both ends"
         items.append(_item("keys", "high", node.key_problem, fix, clocks))
     items += [_item(code, "high", text, fix, clocks) for code, text, fix in router_problems(node)]
+    problems = node.enquiries.problems(clocks.now)
+    items += [_item(code, "medium", text, fix, clocks) for code, text, fix in problems]
     return items
 
 

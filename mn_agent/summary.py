@@ -46,5 +46,5 @@ def _why_idle(discovery: Discovery, attached: bool) -> Summary:
     if not attached:
         return "no-network", "no link with an address and a default router"
     if not discovery.home_agents:
-        return "resolving", discovery.problem or "asking DNS for the home agent"
+        return "resolving", discovery.problem or discovery.question
     return "no-network", "no home agent can be reached from the addresses of the present links"

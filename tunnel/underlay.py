@@ -168,7 +168,9 @@ class Ipv6Underlay(Underlay):
     raw socket, so control is received by a packet socket, and sent with a header of our own making.
     """
 
-    def __init__(self, local: IPv6Address, interface: str, mark: int, protected: bool) -> None:
+    def __init__(
+        self, local: IPv6Address, interface: str, mark: int, protected: bool, icmp: bool
+    ) -> None:
         address = (str(local), 0)
         opened: list[socket.socket] = []
         try:
@@ -185,7 +187,7 @@ class Ipv6Underlay(Underlay):
                 opened.append(_open(socket.AF_INET6, socket.SOCK_RAW, protocol, interface, mark, bind_to))
             for quiet in opened[3 : 4 if protected else 5]:
                 _attach_filter(quiet, accept_nothing())
-            opened.append(_open_control(local, interface))
+            opened.append(_open_control(local, interface, icmp))
         except OSError:
             _close_all(opened)
             raise
@@ -232,13 +234,14 @@ def open_ipv4_underlay(
 
 
 def open_ipv6_underlay(
-    local: IPv6Address, interface: str | None, mark: int, protected: bool = False
+    local: IPv6Address, interface: str | None, mark: int, protected: bool = False, icmp: bool = False
 ) -> Ipv6Underlay:
     """Sockets at `local`. OSError if the address (tentative ones too) or a privilege is missing.
 
-    `protected`: also take in protected payload.
+    `protected`: also take in protected payload. `icmp`: answers of home agent discovery, and complaints about
+    what was sent, are control packets as well.
     """
-    return Ipv6Underlay(local, interface or "", mark, protected)
+    return Ipv6Underlay(local, interface or "", mark, protected, icmp)
 
 
 def _open_esp(local: IPv4Address, port: int, interface: str, mark: int) -> socket.socket:
@@ -289,12 +292,12 @@ def _prepare(unbound: socket.socket, interface: str, mark: int) -> None:
         unbound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
 
 
-def _open_control(local: IPv6Address, interface: str) -> socket.socket:
+def _open_control(local: IPv6Address, interface: str, icmp: bool) -> socket.socket:
     """A packet socket that starts at the IPv6 header and sees control packets for `local` only."""
     kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
     opened = socket.socket(socket.AF_PACKET, kind, 0 if interface else socket.htons(_ETHERTYPE_IPV6))
     try:
-        _attach_filter(opened, accept_control(local))
+        _attach_filter(opened, accept_control(local, icmp))
         opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         if interface:
             opened.bind((interface, _ETHERTYPE_IPV6))

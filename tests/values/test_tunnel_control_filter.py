@@ -49,9 +49,22 @@ def test_control_to_this_address_and_nothing_else_passes(
     assert bool(run(accept_control(LOCAL), packet, packet_type)) is wanted
 
 
+@given(st.sampled_from([LOCAL, *NEARLY]), st.integers(0, 255), st.integers(0, 255), st.booleans())
+def test_where_icmp_is_wanted_complaints_and_replies_of_discovery_pass_and_nothing_else_of_it(
+    destination: IPv6Address, next_header: int, kind: int, icmp: bool
+) -> None:
+    payload = bytes([kind]) + bytes(7)
+    for header in (next_header, 58):
+        packet = IPv6Header(IPv6Address("2001:db8:1::9"), destination, header, 8).encode() + payload
+        wanted = header in (43, 50, 60, 135) or (icmp and header == 58 and kind in (4, 145))
+        wanted = wanted and destination == LOCAL
+        assert bool(run(accept_control(LOCAL, icmp), packet, 0)) is wanted
+
+
 @given(st.binary(max_size=60), st.integers(0, 4))
 def test_nothing_passes_the_filter_of_a_quiet_socket_and_short_packets_pass_none(
     packet: bytes, packet_type: int
 ) -> None:
     assert run(accept_nothing(), packet, packet_type) == 0
     assert run(accept_control(LOCAL), packet[:39], packet_type) == 0
+    assert run(accept_control(LOCAL, icmp=True), packet[:39], packet_type) == 0

@@ -1,0 +1,40 @@
+"""Bridging a break: both ends send again what went into the path that was gone.
+
+Pure. Not in the RFCs, see ARCHITECTURE.md; the home agent is told by an option of RFC 5094 (wire.vendor).
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+from mn_agent.actions import SendAgain
+from mn_agent.binding_update_list import Binding
+from mn_agent.handover import Handover
+from mn_agent.messages import with_interruption
+from tunnel.envelope import ControlPacket
+
+LATE_NOTICE = 0.03
+"""Seconds for which a link may be dead before the kernel says so. Ours."""
+MOST_IN_FLIGHT = 0.1
+"""Seconds: what was sent that long before a path was known to be lost is not sent again. Ours."""
+
+
+class Bridge:
+    """Knows how long packets are under way at least, and what a handover has interrupted."""
+
+    def __init__(self) -> None:
+        self._in_flight = MOST_IN_FLIGHT
+
+    def told(self, packet: ControlPacket, handover: Handover | None, now: float) -> ControlPacket:
+        """The Binding Update with word of a break, if `handover` is one."""
+        if handover is None or handover.lost_at is None:
+            return packet
+        return with_interruption(packet, now - handover.lost_at + self._in_flight)
+
+    def accepted(self, binding: Binding, handover: Handover | None) -> list[SendAgain]:
+        """What to send again now that there is a path."""
+        self._in_flight = min(self._in_flight, LATE_NOTICE + binding.accepted_at - binding.sent_at)
+        if handover is None or handover.lost_at is None:
+            return []
+        homes = tuple(ip_network(entry.home_address) for entry in binding.entries)
+        return [SendAgain(homes, handover.lost_at - LATE_NOTICE)]
