@@ -44,7 +44,8 @@ def main() -> None:
         )
     summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
     table = "| id | section | level | who | requirement | verdict | tests |\n|---|---|---|---|---|---|---|\n"
-    PAGE.write_text(f"{HEAD}{len(rows)} requirements: {summary}.\n\n{table}" + "\n".join(rows) + "\n", encoding="utf-8")
+    page = f"{HEAD}{len(rows)} requirements: {summary}.\n\n{table}" + "\n".join(rows) + "\n"
+    PAGE.write_text(page, encoding="utf-8")
     print(f"{PAGE}: {summary}")
 
 

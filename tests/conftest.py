@@ -45,7 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    known = {entry["id"] for entry in json.loads((Path(__file__).parent / "data/requirements.json").read_text())}
+    requirements = Path(__file__).parent / "data/requirements.json"
+    known = {entry["id"] for entry in json.loads(requirements.read_text(encoding="utf-8"))}
     for item in items:
         config.stash[EVIDENCE].note(item)
         unknown = set(config.stash[EVIDENCE].marks.get(item.nodeid, ())) - known
