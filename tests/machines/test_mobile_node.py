@@ -276,8 +276,12 @@ def test_status_shows_home_addresses_path_nat_and_binding() -> None:
     assert isinstance(path, dict)
     assert (path["encap"], path["nat"], path["care_of"]) == ("udp4", "detected", str(CAFE4))
     assert shown["home"] == {
-        "v6": ["2001:db8:99::77/128"], "v4": ["203.0.113.77/32"], "device": "mip0", "mtu": 1472, "prefix": None
-    }  # fmt: skip
+        "v6": ["2001:db8:99::77/128"],
+        "v4": ["203.0.113.77/32"],
+        "device": "mip0",
+        "mtu": 1472,
+        "prefix": None,
+    }
 
 
 def test_status_can_be_shown_in_every_state() -> None:
