@@ -13,7 +13,6 @@ import select
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -22,6 +21,7 @@ from typing import assert_never
 from tunnel.carriers import Carriers, error_name, reason_not_sent
 from tunnel.endpoint import MALFORMED, Control, Endpoint, EndpointConfig, Lane, Pieces, Reply, Role
 from tunnel.forwarding import ForwardingTable, Peer
+from tunnel.orders import HANDSHAKE, Orders
 from tunnel.path import Arrival, Drop, TunnelPath
 from tunnel.plane import (
     Carrier,
@@ -46,7 +46,6 @@ _ANCILLARY = 32  # octets: room for one TOS or traffic class
 _SWITCH_INTERVAL = 0.0001
 _CONTROL_RATE = 5000.0  # control packets a second, well above what a daemon can answer
 _CONTROL_BURST = 1000.0
-_HANDSHAKE = 5.0  # seconds for the thread to finish what it is doing
 
 CONTROL_FLOOD = Drop("control-flood")
 TUN_REFUSED = Drop("tun-refused")
@@ -75,10 +74,9 @@ class PortablePlane(DataPlane):
         self._carriers = Carriers()
         self._drains: dict[int, Callable[[], None]] = {}
         self._epoll = select.epoll()
-        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._wakeup, select.EPOLLIN)
-        self._drains[self._wakeup] = self._obey
-        self._orders: deque[Callable[[], None]] = deque()
+        self._orders = Orders()
+        self._epoll.register(self._orders.descriptor, select.EPOLLIN)
+        self._drains[self._orders.descriptor] = self._orders.obey
         self._thread: threading.Thread | None = None
         self._running = False
         self._control = TokenBucket(_CONTROL_RATE, _CONTROL_BURST)
@@ -137,44 +135,15 @@ class PortablePlane(DataPlane):
     def close(self) -> None:
         if self._thread is not None and self._running:
             self._order(self._stop)
-            self._thread.join(_HANDSHAKE)
+            self._thread.join(HANDSHAKE)
             self._thread = None
-        if self._wakeup >= 0:
+        if not self._epoll.closed:
             self._drop_tun()
             self._epoll.close()
-            os.close(self._wakeup)
-            self._wakeup = -1
+            self._orders.close()
 
-    # ---- orders: what other threads want, done between two drains ----------------------------------------
     def _order(self, order: Callable[[], None]) -> None:
-        """Run `order` in the data plane's thread and wait for it, so that no drain runs meanwhile."""
-        thread = self._thread
-        if thread is None or not thread.is_alive() or thread is threading.current_thread():
-            order()
-            return
-        done = threading.Event()
-        failures: list[OSError] = []
-
-        def run() -> None:
-            try:
-                order()
-            except OSError as error:
-                failures.append(error)
-            finally:
-                done.set()
-
-        self._orders.append(run)
-        os.eventfd_write(self._wakeup, 1)
-        if not done.wait(_HANDSHAKE):
-            raise TimeoutError("the data plane does not answer")
-        if failures:
-            raise failures[0]
-
-    def _obey(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wakeup)
-        while self._orders:
-            self._orders.popleft()()
+        self._orders.give(order, self._thread)
 
     def _attach(self, carrier: Carrier) -> None:
         if carrier in self._carriers:
