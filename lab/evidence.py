@@ -1,18 +1,20 @@
 """What a captured frame shows of the tunnel: Binding Update, acknowledgement or payload, and how wrapped.
 
 Pure. RFC 5555 section 4.1, RFC 6275 sections 6.1.7 and 6.4. Looks at headers only: what is inside ESP next to
-the mobility header is between the mobile node and its home agent.
+the mobility header, or protected payload, is between the mobile node and its home agent.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from lab.pcap import Frame
 from tunnel.path import Encapsulation
+from wire.esp import UDP_PORT_NAT_TRAVERSAL
 from wire.ip import (
     PROTOCOL_DESTINATION_OPTIONS,
     PROTOCOL_ESP,
@@ -72,9 +74,18 @@ class Seen:
 
 
 class Observer:
-    """Recognises the traffic of one home agent."""
+    """Recognises the traffic of one home agent.
 
-    def __init__(self, addresses: tuple[IPv4Address | IPv6Address, ...], port: int) -> None:
+    ESP without anything before it is signalling between it and `homes`, on the home link, else payload.
+    """
+
+    def __init__(
+        self,
+        addresses: tuple[IPv4Address | IPv6Address, ...],
+        port: int,
+        homes: Iterable[IPv4Address | IPv6Address] = (),
+    ) -> None:
+        self._homes = frozenset(homes)
         self._addresses = frozenset(address.packed for address in addresses)
         self._port = port
 
@@ -98,6 +109,9 @@ class Observer:
         if packet[9] != PROTOCOL_UDP or len(packet) < start + 16:
             return None
         source, destination = (int.from_bytes(packet[start + i : start + i + 2]) for i in (0, 2))
+        place = source if outbound else destination
+        if (destination if outbound else source) == UDP_PORT_NAT_TRAVERSAL:
+            return Sighting(at_ns, Kind.PAYLOAD, outbound, Encapsulation.ESP_UDP, care_of, place)
         if (destination if outbound else source) != self._port:
             return None
         inner = packet[start + 8 :]
@@ -105,7 +119,7 @@ class Observer:
         kind = Kind.PAYLOAD
         if inner[0] >> 4 == 6 and inner[6] in _CONTROL:
             kind = Kind.UPDATE if outbound else Kind.ACK
-        return Sighting(at_ns, kind, outbound, encapsulation, care_of, source if outbound else destination)
+        return Sighting(at_ns, kind, outbound, encapsulation, care_of, place)
 
     def _ipv6(self, at_ns: int, packet: bytes) -> Sighting | None:
         outbound = packet[24:40] in self._addresses
@@ -114,6 +128,8 @@ class Observer:
         care_of = ip_address(packet[8:24] if outbound else packet[24:40])
         if packet[6] in _TUNNELLED:
             return Sighting(at_ns, Kind.PAYLOAD, outbound, Encapsulation.IP_IN_IP, care_of, 0)
+        if packet[6] == PROTOCOL_ESP and care_of not in self._homes:
+            return Sighting(at_ns, Kind.PAYLOAD, outbound, Encapsulation.ESP, care_of, 0)
         next_header = packet[6]
         extension = PROTOCOL_DESTINATION_OPTIONS if outbound else PROTOCOL_ROUTING
         if next_header == extension and len(packet) > 40:

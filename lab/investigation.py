@@ -44,7 +44,7 @@ class Investigation:
         investigation = Investigation(
             witness,
             node.spawn([sys.executable, "-S", "-m", "lab.monitor", str(witness)], LOGS / "witness.log"),
-            Observer(lab.topology.home_agent.addresses, roles.port),
+            Observer(lab.topology.home_agent.addresses, roles.port, roles.home_addresses),
             {i: (_capture(node, i, directory), Seen()) for i in lab.topology.mobile_node.interfaces},
             (_capture(machines[roles.home_agent], FIXED, directory), Seen()),
             _capture(machines[roles.correspondent], FIXED, directory),

@@ -62,7 +62,7 @@ class Screen:
         link = since_start_ms(handover, handover.link_ns)
         worst, outage_ns = handover.worst
         line = Text(f"{handover.window.index:>3}  {handover.origin:>7} → {handover.target:<8}")
-        line.append(f"{_how(handover):<25}", style="cyan")
+        line.append(f"{_how(handover):<28}", style="cyan")
         phases = (
             f"link {_plain(link)}",
             f"address {_plus(handover.link_ns, handover.usable_ns)}",
@@ -140,8 +140,11 @@ def _outages(handover: Handover, stream: str) -> str:
     return " ".join("  –" if one is None else f"{one.outage_ns / 1e6:>3.0f}" for one in both)
 
 
+_WRAPPED = {"ip-in-ip": "IP in IP", "udp": "UDP", "esp": "ESP", "esp-udp": "ESP in UDP"}
+
+
 def _how(handover: Handover) -> str:
-    wrapped = {"ip-in-ip": "IP in IP", "udp": "UDP"}.get(handover.encapsulation, handover.encapsulation)
+    wrapped = _WRAPPED.get(handover.encapsulation, handover.encapsulation)
     nat = " NAT" if handover.nat else ""
     return f"{_NAMES[handover.family_from]} → {_NAMES[handover.family_to]}{nat}, {wrapped}"
 

@@ -333,9 +333,9 @@ class MobileNode:
         send = SendControl(target.care_of, target.outer_destination, target.home_agent.port, sealed)
         sequence = self.registration.next_sequence - 1 & 0xFFFF
         report = Report("bu", {"seq": sequence, "to": label(target), "bytes": len(sealed)})
-        # So that payload finds its way through a NAT as soon as the home agent accepts.
+        # First, so that the home agent knows the port behind a NAT when it accepts and sends at once.
         paths = () if target.at_home else candidate_paths(target, self.configuration)
-        return [send, *self.payload.announcement(paths), report]
+        return [*self.payload.announcement(paths), send, report]
 
     def _bound(self, binding: Binding, previous: Binding | None, now: float) -> list[Action]:
         if previous is not None and previous.path != binding.path:

@@ -64,6 +64,9 @@ def test_signalling_over_ipv4_is_ipv6_with_esp_in_udp() -> None:
         (udp(CARE_OF4, AGENT4, (40000, 4191), b"\x45" + bytes(39)), Encapsulation.UDP),
         (udp(CARE_OF4, AGENT4, (40000, 4191), ipv6(HOME, CARE_OF6, 6, ESP)), Encapsulation.UDP),
         (udp(CARE_OF4, AGENT4, (40000, 4191), b"\x01" + bytes(39)), Encapsulation.UDP_TLV),
+        (udp(CARE_OF4, AGENT4, (40000, 4500), ESP), Encapsulation.ESP_UDP),
+        (udp(AGENT4, CARE_OF4, (4500, 40000), ESP), Encapsulation.ESP_UDP),
+        (ipv6(CARE_OF6, AGENT6, 50, ESP), Encapsulation.ESP),
     ],
 )
 def test_payload_is_told_apart_by_how_it_is_wrapped(packet: bytes, encapsulation: Encapsulation) -> None:
@@ -84,6 +87,14 @@ def test_payload_is_told_apart_by_how_it_is_wrapped(packet: bytes, encapsulation
 )
 def test_other_traffic_is_none_of_the_tunnels(packet: bytes) -> None:
     assert observed(packet) is None
+
+
+def test_bare_esp_of_a_home_address_is_signalling_on_the_home_link() -> None:
+    packet = ipv6(HOME, AGENT6, 50, ESP)
+    frame = Frame(7, bytes(12) + b"\x86\xdd" + packet)
+    assert Observer((AGENT6, AGENT4), 4191, [HOME]).observe(frame) == Sighting(
+        7, Kind.UPDATE, True, None, HOME, 0
+    )
 
 
 def test_short_frames_show_nothing() -> None:
