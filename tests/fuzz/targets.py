@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
+from tests.fuzz.daemon_targets import DAEMON_TARGETS
 from tests.fuzz.runner import Target
 from tunnel.authentication import (
     AuthenticationAssociation,
@@ -253,4 +254,5 @@ TARGETS: tuple[Target, ...] = (
     Target("udp", (_DATAGRAM4,), _parse_udp, (DecodeError,)),
     Target("esp", (bytes(3) + b"\x07" * 5 + append_trailer(_PAYLOAD, 135, 16),), _parse_esp, (DecodeError,)),
     Target("packet too big", (_PACKET4, _PACKET6), _answer_packet, (DecodeError,)),
+    *DAEMON_TARGETS,
 )

@@ -1,0 +1,111 @@
+"""Parsers beyond the wire package: of the data plane, the control socket and the daemons' files."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Address, IPv6Address, ip_network
+
+from home_agent.config import parse_configuration as parse_home_agent
+from mn_agent.config import parse_configuration as parse_mobile_node
+from mn_agent.memory import recall
+from runtime.control import decode_request
+from runtime.settings import ConfigError
+from tests.fuzz.runner import Target
+from tunnel.endpoint import Endpoint, EndpointConfig, Role
+from tunnel.forwarding import ForwardingTable, Route, peer_of
+from tunnel.path import Encapsulation, TunnelPath
+from wire.ip import IPv4Header, IPv6Header
+from wire.options import UnknownOption
+from wire.profile import TlvLayout
+from wire.vendor import interruption_in, observed_in
+
+_HOME4, _HOME6 = IPv4Address("203.0.113.77"), IPv6Address("2001:db8:99::77")
+_PEER4, _PEER6 = IPv4Address("192.0.2.9"), IPv6Address("2001:db8:cc::9")
+_AGENT = IPv4Address("203.0.113.2")
+_PATH = TunnelPath(IPv4Address("10.0.0.5"), _AGENT, Encapsulation.UDP, remote_port=4191)
+_INNER4 = IPv4Header(_PEER4, _HOME4, 17, 60).encode() + bytes(40)
+_INNER6 = IPv6Header(_PEER6, _HOME6, 17, 40).encode() + bytes(40)
+_OUT4 = IPv4Header(_HOME4, _PEER4, 17, 60).encode() + bytes(40)
+_TLV = b"\x00\x04\x00\x3c" + _INNER4
+
+
+def _endpoint() -> Endpoint:
+    endpoint = Endpoint(Role.MOBILE_NODE)
+    endpoint.table = ForwardingTable(Route(ip_network(home), _PATH) for home in (_HOME4, _HOME6))
+    endpoint.config = EndpointConfig(
+        frozenset({_HOME6}),
+        frozenset({IPv6Address("2001:db8:99::2")}),
+        frozenset({_AGENT}),
+        TlvLayout.RFC5845,
+    )
+    return endpoint
+
+
+_ENDPOINT = _endpoint()
+_PEER = peer_of(_AGENT, 4191)
+
+
+def _inbound(data: bytes) -> object:
+    _ENDPOINT.inbound_4500(_PEER, data)
+    return _ENDPOINT.inbound(_PEER, data, data[0] if data else 0)
+
+
+def _outbound(data: bytes) -> object:
+    return _ENDPOINT.outbound(data, 0.0)
+
+
+def _vendor(data: bytes) -> object:
+    options = (UnknownOption(19, data),)
+    return observed_in(options), interruption_in(options)
+
+
+def _recall(data: bytes) -> object:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return recall(document, 7, 1_800_000_000.0) if isinstance(document, dict) else None
+
+
+def _configuration(data: bytes) -> object:
+    text = data.decode("utf-8", errors="replace")
+    return (parse_mobile_node if len(data) % 2 else parse_home_agent)(text)
+
+
+_MOBILE_NODE = b"""[home]
+ipv6 = "2001:db8:99::77"
+ipv4 = "203.0.113.77"
+[home_agent]
+name = "ha.example.net"
+[security]
+key_file = "/k"
+"""
+_HOME_AGENT = b"""[home_agent]
+interface = "eth0"
+ipv6 = "2001:db8:99::2"
+ipv4 = "203.0.113.2"
+[home_link]
+ipv6_prefix = "2001:db8:99::/64"
+[[mobile_node]]
+home_address = "2001:db8:99::77"
+key_file = "/k"
+"""
+_MEMORY = b'{"next_sequence":7,"next_esp_sequence":9,"seen":[["2001:db8::1",7,3]],"home_agents":[]}'
+_REQUEST = b'{"jsonrpc":"2.0","id":1,"method":"roam","params":{"to":"eth0","dry_run":true}}'
+
+DAEMON_TARGETS: tuple[Target, ...] = (
+    Target("tunnel, inbound", (_INNER4, _INNER6, _TLV), _inbound, ()),
+    Target("tunnel, outbound", (_OUT4, _INNER6), _outbound, ()),
+    Target(
+        "vendor options",
+        (bytes.fromhex("00007ed901c63364072726"), bytes.fromhex("00007ed90200fa")),
+        _vendor,
+        (),
+    ),
+    Target("control request", (_REQUEST,), decode_request, ()),
+    Target("memory", (_MEMORY,), _recall, ()),
+)
+SLOW_TARGETS: tuple[Target, ...] = (
+    Target("configuration", (_MOBILE_NODE, _HOME_AGENT), _configuration, (ConfigError,)),
+)
+"""Read once, by a person's own hand: neither the millisecond nor the hundred thousand are asked of them."""
