@@ -137,6 +137,9 @@ class _Reading:
             return _BAD if _BAD in pairs.values() else pairs
         if origin in (tuple, list, frozenset) and isinstance(value, list):
             return self._elements(kind, bare, value, path)
+        if origin in (dict, tuple, list, frozenset):
+            shape = "a table" if origin is dict else "a list"
+            return self._mistake(path, f"{_dotted(path)} = {_shown(value)} is not {shape}")
         if bare in _FROM_TEXT:
             return self._from_text(bare, value, path)
         return self._leaf(kind, value, path)
