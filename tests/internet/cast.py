@@ -12,6 +12,7 @@ import home_agent.config
 import mn_agent.config
 from mn_agent.binding_update_list import HomeAgent
 from tunnel.authentication import AuthenticationAssociation, Keys
+from tunnel.protection import PAYLOAD_KEY_SIZE, PayloadKey
 from tunnel.security import Encryption, Integrity, KeyPair, SecurityAssociation
 
 LAPTOP6, TABLET6 = IPv6Address("2001:db8:99::77"), IPv6Address("2001:db8:99::78")
@@ -37,6 +38,8 @@ ipv4_prefix = "203.0.113.0/24"
 ipv4_pool = "203.0.113.128/26"
 [wire]
 profile = "{profile}"
+[tunnel]
+{more}
 [[mobile_node]]
 name = "laptop"
 home_address = "2001:db8:99::77"
@@ -47,6 +50,9 @@ name = "tablet"
 home_address = "2001:db8:99::78"
 key_file = "tablet.toml"
 """
+
+PROTECTED = "protect_payload = true"
+"""A line of the [tunnel] table at either end."""
 
 _MOBILE_NODE = """
 [home]
@@ -70,9 +76,11 @@ BY_SERVICE = 'service = "example.net"'
 
 
 @cache
-def home_agent_configuration(number: int, profile: str = "rfc5555") -> home_agent.config.Configuration:
+def home_agent_configuration(
+    number: int, profile: str = "rfc5555", more: str = ""
+) -> home_agent.config.Configuration:
     agent = AGENTS[number]
-    text = _HOME_AGENT.format(ipv6=agent.ipv6, ipv4=agent.ipv4, profile=profile)
+    text = _HOME_AGENT.format(ipv6=agent.ipv6, ipv4=agent.ipv4, profile=profile, more=more)
     return home_agent.config.parse_configuration(text)
 
 
@@ -86,6 +94,11 @@ def mobile_node_configuration(
         ipv6=HOMES[name], ipv4=ipv4, agent=agent, lifetime=lifetime, profile=profile, more=more
     )
     return mn_agent.config.parse_configuration(text)
+
+
+@cache
+def payload_key_of(name: str) -> PayloadKey:
+    return PayloadKey(bytes([int(HOMES[name]) & 0xFF, 4]) * (PAYLOAD_KEY_SIZE // 2))
 
 
 @cache

@@ -33,6 +33,7 @@ from home_agent.node import HomeAgent
 from home_agent.records import Record, from_document, to_document
 from mn_agent.memory import ESP_EPOCH
 from runtime.driver import Driver, Fault
+from tests.internet.cast import HOMES, payload_key_of
 from tests.internet.home_link import HomeLink
 from tests.internet.internet import Internet
 from tests.internet.law import Law
@@ -46,6 +47,8 @@ from tunnel.endpoint import EndpointConfig, Role
 from tunnel.forwarding import ForwardingTable
 from tunnel.kernel import KernelConfig
 from tunnel.path import Arrival
+from tunnel.protection import PayloadKey
+from wire.esp import UDP_PORT_NAT_TRAVERSAL
 from wire.ip import PROTOCOL_UDP
 
 
@@ -83,7 +86,7 @@ class HomeHost:
             internet.hold(address, self._receive)
         self._carriers: dict[Address, Carrier] = {
             section.ipv6: Carrier(section.ipv6, 0, "", self._transmit),
-            section.ipv4: Carrier(section.ipv4, section.port, "", self._transmit),
+            section.ipv4: Carrier(section.ipv4, section.port, "", self._transmit, UDP_PORT_NAT_TRAVERSAL),
         }
         self.start()
 
@@ -101,11 +104,14 @@ class HomeHost:
             first_sequence=int(EPOCH + now) - ESP_EPOCH,
             iv_source=Random(self._rng.getrandbits(32)).randbytes,
             wall_offset=EPOCH,
+            payload_keys=self._payload_keys(),
         )
         self.door = door_for(self.keys.values())
         section = self.configuration.home_agent
-        self.plane = Plane(Role.HOME_AGENT, self._on_control, self._deliver, self._clock)
-        self.plane.carriers.extend(self._carriers.values())
+        random_bytes = Random(self._rng.getrandbits(32)).randbytes
+        self.plane = Plane(Role.HOME_AGENT, self._on_control, self._deliver, self._clock, random_bytes)
+        for carrier in self._carriers.values():
+            self.plane.attach(carrier)
         own = frozenset({section.ipv6})
         everything: frozenset[Address] = frozenset({section.ipv6, section.ipv4})
         self.plane.configure(EndpointConfig(own, frozenset(), everything, self.configuration.profile.tlv))
@@ -216,7 +222,13 @@ class HomeHost:
         else:
             self._transmit(Datagram(via.local, via.remote, packet[6], packet))
 
+    def _payload_keys(self) -> dict[IPv6Address, PayloadKey]:
+        if not self.configuration.tunnel.protect_payload:
+            return {}
+        return {home: payload_key_of(name) for name, home in HOMES.items()}
+
     def _transmit(self, datagram: Datagram) -> bool:
+        self._law.left(self.name, datagram)
         self._internet.carry(datagram)
         return True
 

@@ -24,7 +24,8 @@ from tunnel.forwarding import Peer, Route, peer_of
 from tunnel.path import Arrival, Drop, Encapsulation, TunnelPath
 from tunnel.replay import ReplayWindow
 from tunnel.security import Opener
-from wire.ip import IPV6_HEADER, PROTOCOL_ESP, PROTOCOL_MOBILITY
+from wire.esp import UDP_PORT_NAT_TRAVERSAL
+from wire.ip import IPV6_HEADER, PROTOCOL_ESP, PROTOCOL_IPV4, PROTOCOL_IPV6, PROTOCOL_MOBILITY
 from wire.mobility import BindingUpdate
 from wire.serial import is_newer16
 
@@ -100,6 +101,7 @@ class Law:
         self.refused: Counter[tuple[str, object]] = Counter()
         """(mobile node, status) -> how often a home agent has refused so."""
         self.refusals_to_anybody = False
+        self.payload_is_protected = False
         self._timeline = timeline
         self._updates: dict[bytes, Update] = {}
         self._answers: set[bytes] = set()
@@ -129,6 +131,17 @@ class Law:
             self.broken("modest-questions", f"{name} asks DNS {len(asked)} times in {now - asked[0]:.3f} s")
             asked.clear()
         asked.append(now)
+
+    def left(self, name: str, datagram: Datagram) -> None:
+        """Where payload is to be protected, nothing else than messages leaves readable."""
+        if not self.payload_is_protected or datagram.protocol == PROTOCOL_ESP:
+            return
+        in_clear = datagram.protocol in (PROTOCOL_IPV4, PROTOCOL_IPV6)
+        ports = (datagram.source_port, datagram.destination_port)
+        if datagram.in_udp and UDP_PORT_NAT_TRAVERSAL not in ports:
+            in_clear = datagram.payload[6] not in (PROTOCOL_ESP, PROTOCOL_MOBILITY)
+        if in_clear:
+            self.broken("payload-is-protected", f"{name} sends {datagram}")
 
     # ---- the mobile node sends -------------------------------------------------------------
     def mobile_node_started(self, host: MobileHost, forgetful: bool) -> None:
@@ -349,7 +362,10 @@ class Law:
             (b for b in known.bindings.values() if any(source in net for net in b.home_networks)), None
         )
         port = datagram.source_port if datagram.in_udp else 0
-        if owner is None or peer_of(datagram.source, port) not in self._peers(known, owner):
+        if owner is not None and owner.encapsulation.protected:
+            if datagram.protocol != PROTOCOL_ESP and datagram.destination_port != UDP_PORT_NAT_TRAVERSAL:
+                self.broken("payload-is-protected", f"{host.name} took {datagram}")
+        elif owner is None or peer_of(datagram.source, port) not in self._peers(known, owner):
             self.broken("only-bound-peers", f"{host.name} took {datagram} for {owner}")
         if not datagram.damaged and number_of(packet) in self.forged:
             self.broken("only-bound-peers", f"{host.name} took the forged {datagram}")
@@ -384,6 +400,8 @@ def _leads_to(path: TunnelPath, binding: Binding) -> bool:
     place = _path(binding)
     if path.remote != place.remote or path.local != place.local:
         return False
+    if path.encapsulation.protected:
+        return True  # the port of payload is another one, which its keys tell
     return not path.encapsulation.in_udp or path.remote_port == place.remote_port != 0
 
 

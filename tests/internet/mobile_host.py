@@ -16,6 +16,7 @@ from typing import assert_never
 from mn_agent.actions import (
     Action,
     AnnounceHome,
+    AnnouncePath,
     AskDns,
     AskPathUse,
     ConfigureEndpoint,
@@ -45,6 +46,7 @@ from mn_agent.node import MobileNode
 from movement.policy import Attachment
 from movement.snapshot import Link, Snapshot
 from runtime.driver import Driver, Fault
+from tests.internet.cast import payload_key_of
 from tests.internet.dns import Dns
 from tests.internet.internet import AccessNetwork
 from tests.internet.law import Law
@@ -119,8 +121,10 @@ class MobileHost:
         offset = EPOCH + self.clock_error
         memory = recall(document, self._rng.getrandbits(16), offset + now)
         rng = Random(self._rng.getrandbits(32))
-        self.node = MobileNode(self.configuration, self.keys, memory, rng, now, offset)
-        self.plane = Plane(Role.MOBILE_NODE, self._on_control, self._deliver, self._clock)
+        payload_key = payload_key_of(self.name)
+        self.node = MobileNode(self.configuration, self.keys, memory, rng, now, offset, payload_key)
+        random_bytes = Random(self._rng.getrandbits(32)).randbytes
+        self.plane = Plane(Role.MOBILE_NODE, self._on_control, self._deliver, self._clock, random_bytes)
         self.plane.on_silence = lambda: self.driver.dispatch(PathSilent())
         self._carriers: dict[tuple[str, Address], Carrier] = {}
         self.timer = VirtualTimer(self._timeline, self._wake)
@@ -287,6 +291,8 @@ class MobileHost:
                 self._keep(attachments)
             case ConfigureEndpoint(config=config):
                 self.plane.configure(config)
+            case AnnouncePath(path=path, idle=idle):
+                self.plane.announce(path, idle)
             case InstallRoutes(routes=routes):
                 self._law.routes_installed(self, routes)
                 self.plane.install(ForwardingTable(routes))
@@ -334,15 +340,15 @@ class MobileHost:
     def _keep(self, attachments: tuple[Attachment, ...]) -> None:
         wanted = {(a.interface, a.care_of) for a in attachments}
         for place in [place for place in self._carriers if place not in wanted]:
-            self.plane.carriers.remove(self._carriers.pop(place))
+            self.plane.detach(self._carriers.pop(place))
         for interface, care_of in sorted(wanted - self._carriers.keys(), key=str):
             if not self._is_here(interface, care_of):
                 self.driver.dispatch(LinkUnusable(care_of, "Cannot assign requested address"))
                 continue
-            port = self._rng.choice(EPHEMERAL) if care_of.version == 4 else 0
-            carrier = Carrier(care_of, port, interface, partial(self._transmit, interface))
+            ports = self._rng.sample(EPHEMERAL, 2) if care_of.version == 4 else (0, 0)
+            carrier = Carrier(care_of, ports[0], interface, partial(self._transmit, interface), ports[1])
             self._carriers[interface, care_of] = carrier
-            self.plane.carriers.append(carrier)
+            self.plane.attach(carrier)
 
     def _send_control(self, action: SendControl) -> None:
         carrier = next((c for (_, local), c in self._carriers.items() if local == action.care_of), None)
@@ -356,20 +362,21 @@ class MobileHost:
             )
         else:
             datagram = Datagram(action.care_of, action.remote, action.packet[6], action.packet)
-        if not carrier.send(datagram):
+        if not carrier.transmit(datagram):
             self.driver.dispatch(LinkUnusable(action.care_of, "Network is unreachable"))
 
     def _send_icmp(self, care_of: Address, remote: Address, port: int, packet: bytes) -> None:
         carrier = next((c for (_, local), c in self._carriers.items() if local == care_of), None)
         if carrier is not None and care_of.version == 4:
-            carrier.send(Datagram(care_of, remote, PROTOCOL_UDP, packet, carrier.port, port))
+            carrier.transmit(Datagram(care_of, remote, PROTOCOL_UDP, packet, carrier.port, port))
         elif carrier is not None:
-            carrier.send(Datagram(care_of, remote, packet[6], packet))
+            carrier.transmit(Datagram(care_of, remote, packet[6], packet))
 
     def _transmit(self, interface: str, datagram: Datagram) -> bool:
         network = self.network(interface)
         if network is None or not self._is_here(interface, datagram.source):
             return False
+        self._law.left(self.name, datagram)
         network.send(datagram)
         return True
 

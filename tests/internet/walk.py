@@ -24,6 +24,7 @@ from tests.internet.cast import (
     LAPTOP6,
     MALLORY4,
     MALLORY6,
+    PROTECTED,
     TABLET6,
 )
 from tests.internet.mobile_host import MobileHost
@@ -64,6 +65,7 @@ FORMATS = (
     ("rfc5555", "force_udp = true"),
     ("rfc5555+rfc5845-tlv", "tlv = true"),
     ("draft-00", "tlv = true\nforce_udp = true"),
+    ("rfc5555", PROTECTED),
 )
 
 HEALED = 45.0

@@ -45,12 +45,16 @@ class World:
         profile: str = "rfc5555",
         more: str = "",
     ) -> None:
-        """`protection` is "esp" or "option" (RFC 4285); `more` are lines for the mobile nodes' [tunnel]."""
+        """`protection`, of messages, is "esp" or "option" (RFC 4285); `more` are lines for the mobile nodes'
+        [tunnel], and where they are `cast.PROTECTED` for that of the home agents as well.
+        """
         self.seed = seed
         self.rng = Random(seed)
         self.timeline = Timeline()
         self.law = Law(self.timeline)
         self.law.refusals_to_anybody = protection == "option"
+        self.law.payload_is_protected = more == cast.PROTECTED
+        ours = more if more == cast.PROTECTED else ""
         self.internet = Internet(self.timeline, self.rng)
         self.home_link = HomeLink(self.timeline)
         self.dns = Dns(self.timeline, cast.AGENTS[:home_agents])
@@ -73,7 +77,7 @@ class World:
                 self.law,
                 self.internet,
                 self.home_link,
-                cast.home_agent_configuration(number, profile),
+                cast.home_agent_configuration(number, profile, ours),
                 keys,
             )
             for number, name in enumerate(names)
