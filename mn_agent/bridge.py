@@ -8,15 +8,19 @@ from __future__ import annotations
 from ipaddress import ip_network
 
 from mn_agent.actions import SendAgain
-from mn_agent.binding_update_list import Binding
 from mn_agent.handover import Handover
 from mn_agent.messages import with_interruption
+from mn_agent.registration_states import Bound
 from tunnel.envelope import ControlPacket
 
 LATE_NOTICE = 0.03
 """Seconds for which a link may be dead before the kernel says so. Ours."""
 MOST_IN_FLIGHT = 0.1
 """Seconds: what was sent that long before a path was known to be lost is not sent again. Ours."""
+
+
+BEFORE_WAKING = 0.5
+"""Seconds that may pass between a packet that has to wait and word of it. Nothing was sent before. Ours."""
 
 
 class Bridge:
@@ -31,10 +35,13 @@ class Bridge:
             return packet
         return with_interruption(packet, now - handover.lost_at + self._in_flight)
 
-    def accepted(self, binding: Binding, handover: Handover | None) -> list[SendAgain]:
-        """What to send again now that there is a path."""
+    def accepted(self, bound: Bound, handover: Handover | None) -> list[SendAgain]:
+        """What to send again now that there is a path: it was lost in a break, or it had to wait."""
+        binding = bound.binding
         self._in_flight = min(self._in_flight, LATE_NOTICE + binding.accepted_at - binding.sent_at)
+        homes = tuple(ip_network(entry.home_address) for entry in binding.entries)
+        if bound.woken_at is not None:
+            return [SendAgain(homes, bound.woken_at - BEFORE_WAKING)]
         if handover is None or handover.lost_at is None:
             return []
-        homes = tuple(ip_network(entry.home_address) for entry in binding.entries)
         return [SendAgain(homes, handover.lost_at - LATE_NOTICE)]

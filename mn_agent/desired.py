@@ -30,7 +30,7 @@ from tunnel.forwarding import Route
 from tunnel.home_kernel import at_home_kernel, returning_kernel
 from tunnel.kernel import KernelConfig, LocalPrefix, RoutingMode, mobile_node_kernel
 from tunnel.mobile_network import MobileNetwork, with_mobile_network
-from tunnel.path import Encapsulation, TunnelPath
+from tunnel.path import Encapsulation, TunnelPath, held
 
 UNBOUND_MTU = 1400
 """MTU of the TUN device while there is no path."""
@@ -57,6 +57,8 @@ class Surroundings:
     payload: PayloadState = UNPROTECTED
     asking_from: Attachment | None = None
     """The link through which home agents are being looked for."""
+    held: bool = False
+    """Payload has to wait for the acknowledgement of a Binding Update."""
 
 
 def desired(around: Surroundings) -> tuple[Action, ...]:
@@ -125,6 +127,8 @@ def routes(around: Surroundings) -> tuple[Route, ...]:
     else:
         return ()
     accept = tuple(dict.fromkeys((*candidates, *around.old_paths)))
+    if around.held:
+        path, accept = held(path), (path, *accept)
     networks = around.behind.networks if binding is None else binding.prefixes
     bound = (Route(ip_network(home), path, accept) for home in (*home_addresses(around), *networks))
     return tuple(map(around.payload.route, bound))

@@ -184,6 +184,7 @@ class MobileNode:
             self.registration.router.behind,
             self.payload.state,
             self.enquiries.asking_from,
+            self.registration.held,
         )
 
     @property
@@ -303,8 +304,8 @@ class MobileNode:
         match effect:
             case SendUpdate(target=target, packet=packet):
                 return self._send_update(target, packet, now)
-            case Bound(binding=binding, previous=previous):
-                return self._bound(binding, previous, now)
+            case Bound():
+                return self._bound(effect, now)
             case CameHome(target=target, previous=previous):
                 return self._came_home(target, previous, now)
             case Unanswered(target=target, count=count):
@@ -337,13 +338,14 @@ class MobileNode:
         paths = () if target.at_home else candidate_paths(target, self.configuration)
         return [*self.payload.announcement(paths), send, report]
 
-    def _bound(self, binding: Binding, previous: Binding | None, now: float) -> list[Action]:
+    def _bound(self, bound: Bound, now: float) -> list[Action]:
+        binding, previous = bound.binding, bound.previous
         if previous is not None and previous.path != binding.path:
             self._old_paths.leave(previous.path, now)
         self.enquiries.bound(binding, now)
-        again = self._bridge.accepted(binding, self.journal.current)
+        again = self._bridge.accepted(bound, self.journal.current)
         done = self.journal.end("ok", label(binding.target, nat=binding.nat), None, now)
-        return [] if done is None else [*again, Report("handover", done)]
+        return [*again] if done is None else [*again, Report("handover", done)]
 
     def _came_home(self, target: Target, previous: Binding | None, now: float) -> list[Action]:
         if previous is not None:

@@ -41,6 +41,9 @@ from mn_agent.registration_states import (
     SendUpdate,
     State,
     Unanswered,
+    aim_of,
+    carrying,
+    payload_waits,
 )
 from runtime.node import Deadline, earliest
 from tunnel.envelope import ControlPacket
@@ -103,39 +106,23 @@ class HomeRegistration:
     @property
     def binding(self) -> Binding | None:
         """The binding that carries data now."""
-        match self.state:
-            case Registered(binding=binding):
-                return binding
-            case Registering(previous=previous) | Refusing(previous=previous):
-                return previous
-            case Idle() | AtHome() | Deregistering():
-                return None
-            case _:
-                assert_never(self.state)
+        return carrying(self.state)
 
     @property
     def target(self) -> Target | None:
         """Where the binding is, or is being made or ended."""
-        match self.state:
-            case Registering(target=target) | Refusing(target=target) | Deregistering(target=target):
-                return target
-            case AtHome(target=target):
-                return target
-            case Registered(binding=binding):
-                return binding.target
-            case Idle():
-                return None
-            case _:
-                assert_never(self.state)
+        return aim_of(self.state)
 
     @property
     def last_target(self) -> Target | None:
         """Where a binding may still be while there is nothing to register through."""
-        match self.state:
-            case Idle(binding=Binding() as binding):
-                return binding.target
-            case _:
-                return None
+        known = self.state.binding if isinstance(self.state, Idle) else None
+        return None if known is None else known.target
+
+    @property
+    def held(self) -> bool:
+        """Whether payload has to wait, because the mapping at a NAT was not kept (R095)."""
+        return payload_waits(self.state)
 
     @property
     def allocated(self) -> IPv4Address | None:
@@ -148,7 +135,8 @@ class HomeRegistration:
         previous = self.binding
         known = self.state.binding if isinstance(self.state, Idle) else previous
         timeout = ACK_TIMEOUT if known is not None and known.expires_at > now else self._first_timeout
-        self.state = Registering(target, previous, (), timeout, self._not_before(now), 0)
+        waits = self._woken_at(now) if previous is not None else None
+        self.state = Registering(target, previous, (), timeout, self._not_before(now), 0, waits)
         return self.tick(now)
 
     def refresh(self, now: float) -> list[Effect]:
@@ -156,7 +144,8 @@ class HomeRegistration:
         match self.state:
             case Registered(binding=binding):
                 retry_at = self._not_before(now)
-                self.state = Registering(binding.target, binding, (), ACK_TIMEOUT, retry_at, 0)
+                waits = self._woken_at(now)
+                self.state = Registering(binding.target, binding, (), ACK_TIMEOUT, retry_at, 0, waits)
                 return self.tick(now)
             case Registering(target=target) | Refusing(target=target):
                 return self.register(target, now)
@@ -201,9 +190,9 @@ class HomeRegistration:
         match self.state:
             case Registered(binding=binding) if binding.keepalive is not None:
                 due = max(min(sent_at, received_at), binding.sent_at) + binding.keepalive
-                if due <= now:
+                if due <= now and self._reachable:
                     return self.refresh(now)
-                self.state = Registered(binding, due)
+                self.state = Registered(binding, due) if due > now else Registered(binding, None, asleep=True)
         return []
 
     def silent(self, now: float) -> list[Effect]:
@@ -334,6 +323,16 @@ class HomeRegistration:
         self._next_sequence = next16(self._next_sequence)
         return packet, packet.message
 
+    def _woken_at(self, now: float) -> float | None:
+        """Since when payload waits, if it has to wait for the Binding Update that leaves now."""
+        match self.state:
+            case Registered(asleep=True):
+                return now
+            case Registering(woken_at=woken_at):
+                return woken_at
+            case _:
+                return None
+
     def _lifetime(self, now: float) -> int:
         """Not longer than the home address is valid (RFC 6275 section 11.7.1)."""
         return int(max(LEAST_LIFETIME, min(self._wish.lifetime, self.home_valid_until - now)))
@@ -373,10 +372,10 @@ class HomeRegistration:
             self._without_ipv4.add(target.home_agent.ipv6)
         if binding.ipv4_home_address is not None:
             self._allocated = binding.ipv4_home_address
-        period = binding.keepalive if self._reachable else None
+        period = binding.keepalive
         self._refused_wait, self._type_changed = REFUSED_WAIT, False
         self.state = Registered(binding, None if period is None else binding.sent_at + period)
-        return [Bound(binding, state.previous)]
+        return [Bound(binding, state.previous, state.woken_at)]
 
     def _refused(
         self, state: Registering, update: BindingUpdate, ack: BindingAck, now: float

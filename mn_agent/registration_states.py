@@ -6,6 +6,7 @@ Pure. RFC 6275 sections 11.7 and 11.8, draft section 4.4.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from mn_agent.binding_update_list import Binding, Target
 from mn_agent.messages import Reaction
@@ -24,10 +25,11 @@ class SendUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The home agent accepted; `binding` replaces `previous`."""
+    """The home agent accepted; `binding` replaces `previous`. Payload waits since `woken_at`, if at all."""
 
     binding: Binding
     previous: Binding | None
+    woken_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +115,21 @@ class Registering:
     timeout: float
     retry_at: float
     unanswered: int
+    woken_at: float | None = None
+    """Since when payload waits for the acknowledgement, as the mapping may be gone; None if it does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """Bound. `keepalive_at` is None when the mapping needs no keepalive."""
+    """Bound. `keepalive_at` is None when the mapping needs no keepalive.
+
+    `asleep`: nobody has to reach this node, so the mapping was given up. The next payload waits for a Binding
+    Update (R095).
+    """
 
     binding: Binding
     keepalive_at: float | None
+    asleep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +167,42 @@ class Deregistering:
 
 
 State = Idle | Registering | Registered | AtHome | Refusing | Deregistering
+
+
+def carrying(state: State) -> Binding | None:
+    """The binding that carries data."""
+    match state:
+        case Registered(binding=binding):
+            return binding
+        case Registering(previous=previous) | Refusing(previous=previous):
+            return previous
+        case Idle() | AtHome() | Deregistering():
+            return None
+        case _:
+            assert_never(state)
+
+
+def aim_of(state: State) -> Target | None:
+    """Where the binding is, or is being made or ended."""
+    match state:
+        case Registering(target=target) | Refusing(target=target) | Deregistering(target=target):
+            return target
+        case AtHome(target=target):
+            return target
+        case Registered(binding=binding):
+            return binding.target
+        case Idle():
+            return None
+        case _:
+            assert_never(state)
+
+
+def payload_waits(state: State) -> bool:
+    """Whether payload has to wait for a Binding Update."""
+    match state:
+        case Registered(asleep=asleep):
+            return asleep
+        case Registering(previous=Binding(), woken_at=woken_at):
+            return woken_at is not None
+        case _:
+            return False

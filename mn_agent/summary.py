@@ -22,7 +22,7 @@ def summarise(
     if stopping:
         return "stopped", "deregistered on request"
     if registration.binding is not None:
-        return "bound", None
+        return "bound", "reached only after it has sent something" if registration.held else None
     match registration.state:
         case Refusing(why=str() as why):
             return "rejected", why

@@ -6,7 +6,7 @@ protection).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 
@@ -95,6 +95,15 @@ class TunnelPath:
             return room
         # With the two octets of the trailer a multiple of four; rounding up would not fit any more.
         return room - (room + 2) % PAYLOAD_ESP_ALIGNMENT
+
+
+HELD = "-"
+"""In place of the interface of a path by which nothing leaves: no underlay has this name."""
+
+
+def held(path: TunnelPath) -> TunnelPath:
+    """`path`, but what would leave by it waits until a data plane has told that there is something."""
+    return replace(path, interface=HELD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ Send = Callable[[bytes], object]
 Seal = Callable[[bytes], bytes]
 """Makes an ESP packet of an inner packet; OSError when its keys are used up."""
 OnSilence = Callable[[], None]
-"""Called when packets leave for a while and none comes back. Called in the data plane's own thread."""
+"""Called when packets leave for a while and none comes back, and when the first one cannot leave because its
+path is held (tunnel.path.held). Called in the data plane's own thread."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from tunnel.carriers import Carriers, error_name, reason_not_sent
 from tunnel.endpoint import MALFORMED, Control, Endpoint, EndpointConfig, Lane, Pieces, Reply, Role
 from tunnel.forwarding import ForwardingTable, Peer
 from tunnel.orders import HANDSHAKE, Orders
-from tunnel.path import Arrival, Drop, TunnelPath
+from tunnel.path import HELD, Arrival, Drop, TunnelPath
 from tunnel.plane import (
     Carrier,
     Counters,
@@ -67,6 +67,7 @@ class PortablePlane(DataPlane):
         self._endpoint = endpoint
         self._on_silence = on_silence
         self._silence = Silence()
+        self._held_told = False
         self._on_control = on_control
         self._on_fault = on_fault
         self._tun = -1
@@ -101,6 +102,7 @@ class PortablePlane(DataPlane):
 
     def install(self, table: ForwardingTable) -> None:
         self._endpoint.table = table
+        self._held_told = False
 
     def send_again(self, homes: Iterable[IPv4Network | IPv6Network], since: float) -> None:
         self._order(partial(self._send_again, tuple(homes), since))
@@ -417,6 +419,9 @@ class PortablePlane(DataPlane):
         carrier = self._carriers.of(lane.path)
         if error.errno != errno.EMSGSIZE or carrier is None:
             self._endpoint.drop(reason_not_sent(error))
+            if lane.path.interface == HELD and not self._held_told and self._on_silence is not None:
+                self._held_told = True
+                self._on_silence()
             return
         lane.reduce(carrier.path_mtu(lane.path), now)
         verdict = self._endpoint.outbound(packet, now)

@@ -298,6 +298,8 @@ def test_without_a_nat_there_is_nothing_to_keep_open(here: object) -> None:
 
 def test_who_need_not_be_reached_keeps_nothing_open() -> None:
     script, _ = bound(CAFE, refresh=110, more="[binding]\nreachable = false")
+    assert script.sleep() == "NAT keepalive"
+    script.nothing()
     assert script.sleep() == "binding refresh"
 
 

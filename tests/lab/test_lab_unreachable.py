@@ -1,0 +1,65 @@
+"""`reachable = false` behind a real NAT that has forgotten: a Binding Update goes before payload."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from lab.evidence import Kind, Observer
+from lab.pcap import GrowingCapture
+from tests.lab.conftest import MNCTL_LAB, ROOT, LabUnderTest, mnctl_lab, unique_name
+
+CHANGES = (
+    (
+        'key_file = "/etc/mn-agent/keys.toml"',
+        'key_file = "/etc/mn-agent/keys.toml"\n[binding]\nreachable = false',
+    ),
+    ('ipv4 = "203.0.113.77"\nkey_file', 'ipv4 = "203.0.113.77"\nnat_refresh = 3\nkey_file'),
+)
+IDLE = 7.0
+"""Seconds: more than twice the mapping that the home agent tells of."""
+
+
+@pytest.mark.requirement("R095")
+def test_after_a_pause_the_first_payload_waits_for_a_binding_update_and_is_not_lost(tmp_path: Path) -> None:
+    topology, pcap, name = tmp_path / "quiet.toml", tmp_path / "mn.pcap", unique_name()
+    text = (ROOT / "lab/internet.toml").read_text()
+    for old, new in CHANGES:
+        assert old in text
+        text = text.replace(old, new)
+    topology.write_text(text)
+    done = mnctl_lab("up", "--name", name, "--topology", str(topology))
+    assert done.returncode == 0, done.stderr
+    lab, capture = LabUnderTest(name), None
+    try:
+        lab.plug("eth0", "cafe")
+        lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=10)
+        lab.wait_for("mn", "ping", "-c1", "-W1", "2001:db8:cc::10")
+        capture = subprocess.Popen(
+            [*MNCTL_LAB, "exec", "--lab", name, "mn", "--", "tcpdump", "-U", "-i", "eth0", "-w", str(pcap)],
+            cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert capture.stderr is not None
+        assert "listening" in capture.stderr.readline()
+        time.sleep(IDLE)
+        lab.output("cafe", "conntrack", "-F")
+        for family, there in (("-6", "2001:db8:cc::10"), ("-4", "192.0.2.10")):
+            said = lab.output("mn", "ping", family, "-c", "3", "-i", "0.2", "-W", "3", there)
+            assert " 0% packet loss" in said
+    finally:
+        mnctl_lab("down", "--lab", name)
+        if capture is not None:
+            capture.wait(timeout=10)
+    observer = Observer((ip_address("2001:db8:99::2"), ip_address("203.0.113.2")), 4191)
+    frames = list(GrowingCapture().feed(pcap.read_bytes()))
+    seen = [one for frame in frames if (one := observer.observe(frame)) is not None]
+    assert [(one.kind, one.outbound) for one in seen[:3]] == [
+        (Kind.UPDATE, True),
+        (Kind.ACK, False),
+        (Kind.PAYLOAD, True),
+    ], "nothing before, neither keepalive nor payload"
+    assert len([one for one in seen if one.kind is Kind.UPDATE]) == 1
