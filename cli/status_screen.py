@@ -29,7 +29,10 @@ _ENCAPSULATIONS = {
     "udp4-tlv-draft": "UDP/4191 over IPv4 with the draft's TLV header",
     "ipip4": "IP-in-IP over IPv4",
     "ipip6": "IP-in-IP over IPv6",
+    "esp-udp4": "UDP/4500 over IPv4",
+    "esp6": "IPv6",
 }
+_PROTECTIONS = {"esp-aes256gcm": "ESP AES-GCM-256"}
 _REACHABLE = ("bound", "home")
 
 Status = Mapping[str, Any]
@@ -182,7 +185,7 @@ def _tunnel(status: Status) -> str:
     words = [_ENCAPSULATIONS.get(encapsulation, encapsulation)]
     protection = text_at(status, "path.protection")
     if protection and protection != "none":
-        words[0] += f" + {protection}"
+        words[0] += f" + {_PROTECTIONS.get(protection, protection)}"
     for name, field in (("rx", "totals.rx_bytes"), ("tx", "totals.tx_bytes")):
         octets = number_at(status, field)
         if octets is not None:

@@ -12,6 +12,7 @@ from typing import Any
 from home_agent import status
 from home_agent.config import MobileNode
 from home_agent.events import Revoke
+from home_agent.health import findings
 from home_agent.node import HomeAgent
 from home_agent.status import Moment
 from runtime.clock import boottime
@@ -67,7 +68,9 @@ class Control:
             }
             for code, text in self._problems().items()
         ]
-        told = status.status(self._agent, now, self.state, self._version, self._counters(), health)
+        counters = self._counters()
+        health += findings(self._agent, counters.drops, now)
+        told = status.status(self._agent, now, self.state, self._version, counters, health)
         ignored = told["totals"]["updates_ignored"]
         ignored |= {reason: number for reason, number in self._turned_away().items() if number}
         return told

@@ -47,6 +47,7 @@ from tunnel.keyring import NO_KEYS
 from tunnel.path import Arrival, Drop
 from tunnel.protection import PayloadKey
 from tunnel.security import KeyPair, SequenceExhausted
+from wire.dialect import in_update
 from wire.icmp import MobilePrefixSolicitation
 from wire.mobility import (
     AckFlag,
@@ -200,7 +201,10 @@ class HomeAgent:
             return self._ignore(odd, home)
         match packet.message:
             case BindingUpdate() as update:
-                return self._update(Request(self.nodes[home], packet, update, arrival), now)
+                request = Request(self.nodes[home], packet, update, arrival)
+                dialect = in_update(update, self.configuration.profile, not request.in_udp)
+                self.tally.accounts[home].note_dialect(dialect, now)
+                return self._update(request, now)
             case UnknownMessage():
                 via = reply_to(packet, BindingError(UNKNOWN_TYPE, IPv6Address(0)))
                 return self._send(home, via, arrival, packet, now, remember=True)

@@ -73,6 +73,7 @@ def status(
             "updates_accepted": agent.tally.accepted,
             "updates_rejected": _by_text(agent.tally.refused),
             "updates_ignored": dict(agent.tally.ignored),
+            "profile_mismatches": agent.tally.mismatches,
             "rx_bytes": counters.rx_bytes,
             "tx_bytes": counters.tx_bytes,
             "rx_packets": counters.rx_packets,
@@ -132,6 +133,7 @@ def show(agent: HomeAgent, node: MobileNode, now: Moment) -> Json:
             "updates_accepted": account.accepted,
             "updates_rejected": _by_text(account.refused),
             "updates_ignored": dict(account.ignored),
+            "profile_mismatches": account.mismatches,
         },
     }
 

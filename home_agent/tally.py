@@ -29,6 +29,18 @@ class Account:
     refused: Counter[int] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
     last: LastUpdate | None = None
+    mismatches: int = 0
+    """Updates that spoke for another wire profile."""
+    dialect: str = ""
+    """What the last update spoke for, since `dialect_since`; "" if that was our own profile."""
+    dialect_since: float = 0.0
+
+    def note_dialect(self, dialect: str, now: float) -> None:
+        """An authentic update speaks for another wire profile, or ("") does not."""
+        self.mismatches += bool(dialect)
+        if dialect and not self.dialect:
+            self.dialect_since = now
+        self.dialect = dialect
 
 
 @dataclass(slots=True)
@@ -41,6 +53,10 @@ class Tally:
     @property
     def accepted(self) -> int:
         return sum(account.accepted for account in self.accounts.values())
+
+    @property
+    def mismatches(self) -> int:
+        return sum(account.mismatches for account in self.accounts.values())
 
     @property
     def refused(self) -> Counter[int]:

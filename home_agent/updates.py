@@ -16,6 +16,7 @@ from home_agent.location import Location, agrees_to_tlv, encapsulation_for, loca
 from home_agent.protection import offers_protection
 from home_agent.requests import Address, Books, Probes, Request
 from tunnel.path import Encapsulation
+from wire.dialect import in_update
 from wire.mobility import BindingStatus, UpdateFlag
 from wire.options import Ipv4AddressAck, MobileNetworkPrefix, every
 from wire.serial import is_newer16
@@ -102,7 +103,7 @@ def judge(request: Request, books: Books, probes: Probes, now: float) -> Verdict
         ipv4.prefix_lease,
         tuple(ipv4.acks),
         agrees_to_tlv(request, books),
-        location.remark or _dialect(request),
+        location.remark or _dialect(request, books),
     )
 
 
@@ -235,7 +236,6 @@ def _unproven(binding: Binding, books: Books, probes: Probes) -> frozenset[Addre
     return wanted - probes.free - frozenset(books.defended(old) if old is not None else ())
 
 
-def _dialect(request: Request) -> str:
-    if UpdateFlag.PROXY in request.update.flags:
-        return "the mobile node sets the proxy flag: its wire profile is probably draft-00"
-    return ""
+def _dialect(request: Request, books: Books) -> str:
+    found = in_update(request.update, books.configuration.profile, not request.in_udp)
+    return f"the mobile node seems to have {found}" if found else ""

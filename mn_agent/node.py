@@ -26,6 +26,7 @@ from mn_agent.bridge import Bridge
 from mn_agent.choice import ANY, SET_ASIDE, Choice, Wanted, policy_of
 from mn_agent.config import Configuration
 from mn_agent.desired import Surroundings, desired, home_addresses, in_order
+from mn_agent.dialect import Dialect
 from mn_agent.discovery import discovery_for
 from mn_agent.enquiries import Enquiries, is_icmp
 from mn_agent.events import (
@@ -120,6 +121,7 @@ class MobileNode:
             first_timeout=configuration.binding.first_registration_timeout,
             router=MobileRouter(configuration.router),
         )
+        self.dialect = Dialect(configuration.profile, configuration.tunnel.tlv)
         self.payload = PayloadProtection(
             payload_key if configuration.tunnel.protect_payload else None,
             configuration.home.ipv6,
@@ -280,9 +282,8 @@ class MobileNode:
         effects = self.registration.acknowledge(ack, now)
         actions = self._actions(effects, now)
         bound = [effect.binding.path for effect in effects if isinstance(effect, Bound)]
-        if bound and self.payload.answered(ack.options, now):
-            actions += self.payload.announcement(bound)
-        return [*actions, report]
+        self.dialect.heard(ack, now)
+        return [*actions, *self.payload.accepted(bound, ack.options, now), report]
 
     def _counted(self, outcome: list[Action] | Drop) -> list[Action]:
         return self._refuse(outcome) if isinstance(outcome, Drop) else outcome

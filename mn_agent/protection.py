@@ -6,7 +6,7 @@ Nothing of it is on disk: a mobile node that starts again offers another share a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 
@@ -101,6 +101,12 @@ class PayloadProtection:
         self.state = PayloadState(self.state.keyring.changed(gone, pair), (self._share.spi, *kept))
         self._renew_at = now + RENEWAL
         return True
+
+    def accepted(
+        self, paths: Sequence[TunnelPath], options: Iterable[Option], now: float
+    ) -> list[Action]:
+        """An acknowledgement; `paths` of the binding, if it made one. New keys are shown to be here."""
+        return self.announcement(paths) if paths and self.answered(options, now) else []
 
     def announcement(self, paths: Iterable[TunnelPath]) -> list[Action]:
         """Show the home agent where this node is, or will be, on `paths`. Needs keys."""

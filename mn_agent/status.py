@@ -71,7 +71,7 @@ def status(
         "last_handover": None if last is None else _handover(last, clocks),
         "standby": _standby(node),
         "totals": _totals(node, counters),
-        "health": _health(node, clocks),
+        "health": [*_health(node, clocks), *_findings(node, counters, clocks)],
     }
 
 
@@ -264,8 +264,27 @@ def _totals(node: MobileNode, counters: Counters) -> dict[str, object]:
         "tx_bytes": counters.tx_bytes,
         "rx_packets": counters.rx_packets,
         "tx_packets": counters.tx_packets,
+        "profile_mismatches": node.dialect.mismatches,
         "drops": dict(drops),
     }
+
+
+def _findings(node: MobileNode, counters: Counters, clocks: Clocks) -> list[dict[str, object]]:
+    """What messages and packets of the home agent say about its configuration."""
+    items, alike = [], "set [wire] profile alike at both ends"
+    if node.dialect.found:
+        ours = node.configuration.wire.profile
+        text = f"the home agent seems to have {node.dialect.found}, while this node has {ours}"
+        items.append(_item("wire-profile", "medium", text, alike, clocks, node.dialect.since))
+    tlv = sum(counters.drops.get(reason, 0) for reason in ("tlv-not-negotiated", "tlv-length", "tlv-type"))
+    if tlv:
+        text = f"{tlv} packets had a TLV header that this wire profile does not know"
+        items.append(_item("tlv-format", "medium", text, alike, clocks))
+    in_clear = counters.drops.get("payload-unprotected", 0)
+    if in_clear:
+        text = f"{in_clear} packets came in the clear, though payload is to be protected, and were dropped"
+        items.append(_item("payload-unprotected", "medium", text, "look who sends them", clocks))
+    return items
 
 
 def _health(node: MobileNode, clocks: Clocks) -> list[dict[str, object]]:
@@ -299,12 +318,14 @@ def _health(node: MobileNode, clocks: Clocks) -> list[dict[str, object]]:
     return items
 
 
-def _item(code: str, severity: str, text: str, fix: str, clocks: Clocks) -> dict[str, object]:
+def _item(
+    code: str, severity: str, text: str, fix: str, clocks: Clocks, since: float | None = None
+) -> dict[str, object]:
     return {
         "code": code,
         "severity": severity,
         "impacts_connectivity": severity == "high",
-        "since": clocks.stamp(clocks.now),
+        "since": clocks.stamp(clocks.now if since is None else since),
         "text": text,
         "fix": fix,
     }

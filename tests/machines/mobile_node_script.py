@@ -21,6 +21,7 @@ from tunnel.replay import ReplayWindow
 from tunnel.security import Encryption, Integrity, KeyPair, Opener, Sealer, SecurityAssociation
 from wire.mobility import AckFlag, BindingAck, BindingUpdate
 from wire.options import NO_KEEPALIVE, Ipv4AddressAck, Ipv4HomeAddress, NatDetection, Option, first
+from wire.profile import Profile
 
 HOME6 = IPv6Address("2001:db8:99::77")
 HOME4 = IPv4Address("203.0.113.77")
@@ -204,6 +205,7 @@ class Script:
         options: tuple[Option, ...] = (),
         protect: bool = True,
         source: IPv6Address = AGENT6,
+        profile: Profile | None = None,
     ) -> Script:
         """A Binding Acknowledgement for `to`, as a home agent following the draft writes it."""
         asked = first(to.update.options, Ipv4HomeAddress)
@@ -228,7 +230,7 @@ class Script:
         else:
             packet = ControlPacket(source, to.packet.source, ack, routing_home_address=HOME6)
         sealer = self.agent_sealer if protect else None
-        return self.receive(seal_control(packet, sealer, self.config.profile), to)
+        return self.receive(seal_control(packet, sealer, profile or self.config.profile), to)
 
     def receive(self, octets: bytes, to: Sent) -> Script:
         arrival = Arrival(to.action.care_of, to.action.remote, 40000, to.action.port)

@@ -80,6 +80,7 @@ def test_status_counts_what_was_accepted_refused_and_ignored() -> None:
         "updates_accepted": 1,
         "updates_rejected": {"sequence number out of window": 1},
         "updates_ignored": {"esp-replayed": 1},
+        "profile_mismatches": 0,
         "rx_bytes": 2,
         "tx_bytes": 4,
         "rx_packets": 1,
