@@ -16,12 +16,13 @@ from mn_agent.actions import SendControl
 from mn_agent.registration import MAX_OUTSTANDING
 from mn_agent.registration_states import AtHome, Registered, State
 from tests.internet.payload import addresses_of, number_of
+from tests.internet.places import leads_to, peers_of, place_of
 from tests.internet.timeline import Timeline
 from tests.internet.weather import Address, Datagram
 from tunnel.authentication import AuthenticationAssociation, evidence_in, timestamp_in
 from tunnel.envelope import OpenedControl, open_control
 from tunnel.forwarding import Peer, Route, peer_of
-from tunnel.path import Arrival, Drop, Encapsulation, TunnelPath
+from tunnel.path import Arrival, Drop, TunnelPath
 from tunnel.replay import ReplayWindow
 from tunnel.security import Opener
 from wire.esp import UDP_PORT_NAT_TRAVERSAL
@@ -281,7 +282,7 @@ class Law:
         if (old.arrival, old.care_of) != (new.arrival, new.care_of):
             now = self._timeline.now
             left = [one for one in known.previous.get(new.home_address, ()) if one[2] >= now]
-            known.previous[new.home_address] = [*left, (_path(old), old.nat, now + OLD_PATH_GRACE)]
+            known.previous[new.home_address] = [*left, (place_of(old), old.nat, now + OLD_PATH_GRACE)]
 
     def _check_table(self, host: HomeHost, known: _Receiver) -> None:
         routes = host.plane.endpoint.table.routes
@@ -291,10 +292,10 @@ class Law:
             return
         for route in routes:
             binding = owners[route.prefix]
-            if not _leads_to(route.path, binding):
+            if not leads_to(route.path, binding):
                 self.broken("paths-are-authentic", f"{host.name}: {route.path} for {binding}")
             for path in route.accept:
-                leads = _leads_to(path, binding)
+                leads = leads_to(path, binding)
                 if leads and binding.nat and path.local.version == 4 and path.remote_port == 0:
                     self.broken("paths-are-authentic", f"{host.name} takes {path} from behind a NAT")
                 if not leads and not self._was_recent(known, binding, path):
@@ -372,7 +373,7 @@ class Law:
 
     def _peers(self, known: _Receiver, binding: Binding) -> set[Peer]:
         """Who may send for the home addresses of `binding` now."""
-        peers = _peers_of(_path(binding), binding.nat, binding.arrival)
+        peers = peers_of(place_of(binding), binding.nat, binding.arrival)
         for old, nat, until in known.previous.get(binding.home_address, ()):
             if self._timeline.now <= until + _SOON:
                 peers |= {peer_of(old.remote, old.remote_port)} | (set() if nat else {peer_of(old.remote)})
@@ -387,27 +388,6 @@ def _heart(packet: bytes) -> bytes:
 
 def _bindings(host: HomeHost) -> Bindings:
     return {binding.home_address: binding for binding in host.node.books.cache}
-
-
-def _path(binding: Binding) -> TunnelPath:
-    """The address and port at which an authentic update put the mobile node."""
-    arrival = binding.arrival
-    remote = arrival.remote if arrival.local_port else binding.care_of
-    return TunnelPath(arrival.local, remote, Encapsulation.UDP, arrival.local_port, arrival.remote_port)
-
-
-def _leads_to(path: TunnelPath, binding: Binding) -> bool:
-    place = _path(binding)
-    if path.remote != place.remote or path.local != place.local:
-        return False
-    if path.encapsulation.protected:
-        return True  # the port of payload is another one, which its keys tell
-    return not path.encapsulation.in_udp or path.remote_port == place.remote_port != 0
-
-
-def _peers_of(place: TunnelPath, nat: bool, arrival: Arrival) -> set[Peer]:
-    peers = {peer_of(place.remote, place.remote_port)} if arrival.local_port else set[Peer]()
-    return peers if nat else peers | {peer_of(place.remote)}
 
 
 def _keep(updates: dict[bytes, Update]) -> None:

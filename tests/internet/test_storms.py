@@ -15,7 +15,7 @@ from tests.internet.world import World
 
 DAY = 86400.0
 WHOLE_WRAP = "INTERNET_WHOLE_WRAP" in os.environ
-"""Wrap by 70 000 Binding Updates instead of by starting shortly before the end. Takes a minute."""
+"""Wrap by 70 000 Binding Updates instead of by starting shortly before the end. Takes two minutes."""
 
 
 @pytest.mark.parametrize("network", ["office", "hotel", "mobile", "town"])
