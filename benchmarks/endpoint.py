@@ -13,10 +13,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from benchmarks.chain import AGENT4, AGENT6, CARE_OF4, CARE_OF6, HOME4, HOME6
 from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.forwarding import ForwardingTable, Route
+from tunnel.keyring import Keyring, PayloadPair
 from tunnel.path import Arrival, Encapsulation, TunnelPath
+from tunnel.payload_esp import KEY_SIZE, PayloadAssociation
 from tunnel.portable import PortablePlane
 from tunnel.tun import TunDevice
 from tunnel.underlay import Underlay, open_ipv4_underlay, open_ipv6_underlay
+from wire.esp import UDP_PORT_NAT_TRAVERSAL
 from wire.profile import HOME_AGENT_PORT, TlvLayout
 
 _TLV = {Encapsulation.UDP_TLV: TlvLayout.RFC5845, Encapsulation.UDP_TLV_DRAFT: TlvLayout.DRAFT}
@@ -27,7 +30,8 @@ def main() -> None:
     path = _path(role, encapsulation, outer)
     underlay = _underlay(path)
     device = TunDevice.open(sys.argv[4], path.inner_mtu)
-    endpoint = Endpoint(role, EndpointConfig(tlv=_TLV.get(encapsulation)))
+    keyring = Keyring([_pair(role)])
+    endpoint = Endpoint(role, EndpointConfig(tlv=_TLV.get(encapsulation), keyring=keyring))
     plane = PortablePlane(device, endpoint, _ignore_control, _die)
     plane.attach(underlay)
     plane.install(ForwardingTable(Route(ip_network(home), path) for home in (HOME4, HOME6)))
@@ -43,16 +47,29 @@ def main() -> None:
 
 def _path(role: Role, encapsulation: Encapsulation, outer: int) -> TunnelPath:
     port = HOME_AGENT_PORT if encapsulation.in_udp else 0
+    spi = 0
+    if encapsulation.protected:
+        port = UDP_PORT_NAT_TRAVERSAL if encapsulation.in_udp else 0
+        spi = _pair(role).inbound.spi
     care_of: IPv4Address | IPv6Address = CARE_OF4 if outer == 4 else CARE_OF6
     agent: IPv4Address | IPv6Address = AGENT4 if outer == 4 else AGENT6
     local, remote = (care_of, agent) if role is Role.MOBILE_NODE else (agent, care_of)
-    return TunnelPath(local, remote, encapsulation, port, port)
+    own = 0 if encapsulation.protected else port
+    return TunnelPath(local, remote, encapsulation, own, port, spi=spi)
+
+
+def _pair(role: Role) -> PayloadPair:
+    """Keys that are as good as any for a benchmark, and the same in every one: never use them elsewhere."""
+    there = PayloadAssociation(0x1000_0001, bytes(KEY_SIZE), b"benc")
+    back = PayloadAssociation(0x2000_0001, bytes([1]) * KEY_SIZE, b"hmrk")
+    return PayloadPair(there, back) if role is Role.MOBILE_NODE else PayloadPair(back, there)
 
 
 def _underlay(path: TunnelPath) -> Underlay:
     if isinstance(path.local, IPv4Address):
-        return open_ipv4_underlay(path.local, HOME_AGENT_PORT, None, 0)
-    return open_ipv6_underlay(path.local, None, 0)
+        esp_port = UDP_PORT_NAT_TRAVERSAL if path.encapsulation.protected else None
+        return open_ipv4_underlay(path.local, HOME_AGENT_PORT, None, 0, esp_port)
+    return open_ipv6_underlay(path.local, None, 0, path.encapsulation.protected)
 
 
 def _ignore_control(packet: bytes, arrival: Arrival) -> None:

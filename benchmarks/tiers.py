@@ -71,6 +71,8 @@ class Portable:
             Format(Encapsulation.IP_IN_IP, 4),
             Format(Encapsulation.UDP_TLV, 4),
             Format(Encapsulation.UDP_TLV_DRAFT, 4),
+            Format(Encapsulation.ESP_UDP, 4),
+            Format(Encapsulation.ESP, 6),
         )
 
     def start(self, chain: Chain, form: Format) -> Iterator[Running]:

@@ -17,7 +17,7 @@ from tunnel.path import Encapsulation, TunnelPath
 from wire.ip import IPv4Header, IPv6Header
 from wire.options import UnknownOption
 from wire.profile import TlvLayout
-from wire.vendor import interruption_in, observed_in
+from wire.vendor import interruption_in, observed_in, protection_in
 
 _HOME4, _HOME6 = IPv4Address("203.0.113.77"), IPv6Address("2001:db8:99::77")
 _PEER4, _PEER6 = IPv4Address("192.0.2.9"), IPv6Address("2001:db8:cc::9")
@@ -56,7 +56,7 @@ def _outbound(data: bytes) -> object:
 
 def _vendor(data: bytes) -> object:
     options = (UnknownOption(19, data),)
-    return observed_in(options), interruption_in(options)
+    return observed_in(options), interruption_in(options), protection_in(options)
 
 
 def _recall(data: bytes) -> object:
@@ -98,7 +98,7 @@ DAEMON_TARGETS: tuple[Target, ...] = (
     Target("tunnel, outbound", (_OUT4, _INNER6), _outbound, ()),
     Target(
         "vendor options",
-        (bytes.fromhex("00007ed901c63364072726"), bytes.fromhex("00007ed90200fa")),
+        tuple(map(bytes.fromhex, ("00007ed901c63364072726", "00007ed90200fa", "00007ed903" + 24 * "01"))),
         _vendor,
         (),
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 
 from tests.fuzz.daemon_targets import DAEMON_TARGETS
 from tests.fuzz.runner import Target
@@ -15,7 +15,12 @@ from tunnel.authentication import (
     sign,
     timestamp_in,
 )
+from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.envelope import ControlPacket, OpenedControl, open_control
+from tunnel.forwarding import ForwardingTable, Route
+from tunnel.keyring import Keyring, PayloadPair
+from tunnel.path import Drop, Encapsulation, TunnelPath
+from tunnel.payload_esp import PayloadAssociation, PayloadOpener, PayloadSealer
 from wire.checksum import internet_checksum, pseudo_header6, word_sum
 from wire.esp import EspHeader, append_trailer, classify_port_4500, split_trailer
 from wire.extension import home_address_option, parse_extensions, routing_header
@@ -186,6 +191,40 @@ def _parse_esp(data: bytes) -> object:
     return EspHeader.decode(data), split_trailer(data[8:])
 
 
+_TO_HOME_AGENT = PayloadAssociation(0xAAAA_0001, bytes(range(32)), b"salt")
+_TO_MOBILE_NODE = PayloadAssociation(0xBBBB_0001, bytes(range(32, 64)), b"salt")
+_PROTECTED_PATH = TunnelPath(CARE_OF4, HOME4, Encapsulation.ESP_UDP, 0, 4500, spi=_TO_HOME_AGENT.spi)
+
+
+def _protected_end() -> Endpoint:
+    """A home agent that has the keys of one mobile node."""
+    keyring = Keyring([PayloadPair(_TO_MOBILE_NODE, _TO_HOME_AGENT)])
+    config = EndpointConfig(frozenset({HOME_AGENT}), home_agent=frozenset({HOME_AGENT}), keyring=keyring)
+    routes = (Route(ip_network(home), _PROTECTED_PATH) for home in (HOME, HOME4))
+    return Endpoint(Role.HOME_AGENT, config, ForwardingTable(routes))
+
+
+_END, _OTHER_END = _protected_end(), _protected_end()
+_SEALER, _OPENER = PayloadSealer(_TO_HOME_AGENT), PayloadOpener(_TO_HOME_AGENT)
+
+
+def _open_datagram(data: bytes) -> object:
+    """On UDP port 4500, from anybody: nothing that was not sealed with the key is ever delivered."""
+    verdict = _END.inbound_4500(("192.0.2.1", 4500), data)
+    if not isinstance(verdict, Drop) and data != _SEALED:
+        raise AssertionError("a forgery was delivered")
+    return verdict
+
+
+def _open_sealed(data: bytes) -> object:
+    """What a mobile node with the right key may send: whatever it is, it gets a verdict."""
+    sealed = _SEALER.seal(data)
+    opened = _OPENER.open(sealed)
+    if isinstance(opened, Drop) or opened[1] != data:
+        raise AssertionError("open is not the inverse of seal")
+    return _OTHER_END.inbound_4500(("192.0.2.1", 4500), sealed)
+
+
 def _answer_packet(data: bytes) -> object:
     """What the data plane does with a packet that is too big."""
     if not deserves_error(data):
@@ -197,6 +236,7 @@ _PAYLOAD = encode_message(MESSAGES[5], HOME, HOME_AGENT, RFC5555)
 _DATAGRAM4 = encode_udp(HOME4, CARE_OF4, 4191, 40000, b"payload")
 _PACKET6 = IPv6Header(HOME, HOME_AGENT, PROTOCOL_MOBILITY, len(_PAYLOAD)).encode() + _PAYLOAD
 _PACKET4 = IPv4Header(HOME4, CARE_OF4, PROTOCOL_UDP, 20 + len(_DATAGRAM4)).encode() + _DATAGRAM4
+_SEALED = PayloadSealer(_TO_HOME_AGENT, lambda size: b"once"[:size]).seal(_PACKET6)
 _ICMP_SEEDS = tuple(
     encode_icmp6(message, HOME, HOME_AGENT)
     for message in (
@@ -253,6 +293,8 @@ TARGETS: tuple[Target, ...] = (
     Target("ipv4", (_PACKET4, _PACKET4[:20]), _parse_ipv4, (DecodeError,)),
     Target("udp", (_DATAGRAM4,), _parse_udp, (DecodeError,)),
     Target("esp", (bytes(3) + b"\x07" * 5 + append_trailer(_PAYLOAD, 135, 16),), _parse_esp, (DecodeError,)),
+    Target("port 4500", (_SEALED, b"\xff", bytes(40), _SEALED[:8] + bytes(28)), _open_datagram, ()),
+    Target("payload, sealed", (_PACKET4, _PACKET6, b"", b"\x60"), _open_sealed, ()),
     Target("packet too big", (_PACKET4, _PACKET6), _answer_packet, (DecodeError,)),
     *DAEMON_TARGETS,
 )
