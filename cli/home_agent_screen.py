@@ -82,6 +82,7 @@ def render_node(node: Result, paint: Paint) -> str:
         rows[1:1] = [
             ("Care-of", f"{_care_of(binding)}   {text_at(binding, 'encap')}".rstrip()),
             ("Binding", _binding(binding)),
+            ("Payload", protection if (protection := text_at(binding, "protection")) != "none" else ""),
             ("Prefixes", _list(binding, "prefixes")),
         ]
     rows += [("Updates", _updates(node)), ("Protection", text_at(node, "protection"))]

@@ -46,6 +46,7 @@ _ANCILLARY = 32  # octets: room for one TOS or traffic class
 _SWITCH_INTERVAL = 0.0001
 _CONTROL_RATE = 5000.0  # control packets a second, well above what a daemon can answer
 _CONTROL_BURST = 1000.0
+_BARE_ESP_RATE, _BARE_ESP_BURST = 200.0, 200.0  # of them: deregistrations at home, and what else is bare ESP
 
 CONTROL_FLOOD = Drop("control-flood")
 TUN_REFUSED = Drop("tun-refused")
@@ -81,6 +82,7 @@ class PortablePlane(DataPlane):
         self._thread: threading.Thread | None = None
         self._running = False
         self._control = TokenBucket(_CONTROL_RATE, _CONTROL_BURST)
+        self._bare_esp = TokenBucket(_BARE_ESP_RATE, _BARE_ESP_BURST)
         self._rx_packets = self._rx_bytes = self._tx_packets = self._tx_bytes = 0
         self._received_at = 0.0
         self._recent = RecentPackets(by_source=endpoint.role is Role.MOBILE_NODE)
@@ -306,9 +308,8 @@ class PortablePlane(DataPlane):
                 if len(packet) < IPV6_HEADER:
                     self._endpoint.drop(MALFORMED)
                     continue
-                spi = int.from_bytes(packet[40:44], "big")
-                if packet[6] == PROTOCOL_ESP and self._endpoint.has_keys(spi):
-                    continue  # payload, which comes through the raw socket for ESP as well
+                if packet[6] == PROTOCOL_ESP and not self._may_be_control(packet):
+                    continue
                 end = IPV6_HEADER + int.from_bytes(packet[4:6], "big")  # the link may have padded it
                 source = IPv6Address(packet[8:24])
                 self._report(packet[:end], Arrival(carrier.local, source, interface=address[0]))
@@ -316,6 +317,15 @@ class PortablePlane(DataPlane):
             pass
         except OSError as error:
             self._receive_failed(error)
+
+    def _may_be_control(self, packet: bytes) -> bool:
+        """Bare ESP: payload comes through its raw socket as well, and that of lost keys would be a flood."""
+        if self._endpoint.has_keys(int.from_bytes(packet[40:44], "big")):
+            return False
+        if self._bare_esp.take(time.clock_gettime(time.CLOCK_BOOTTIME)):
+            return True
+        self._endpoint.drop(CONTROL_FLOOD)
+        return False
 
     def _drain_udp_esp(self, carrier: Carrier, intake: Intake) -> None:
         receive, inbound = intake.socket.recvmsg, self._endpoint.inbound_4500

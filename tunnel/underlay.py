@@ -258,14 +258,8 @@ def _open(
     opened = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
     try:
         _prepare(opened, interface, mark)
-        for force, plain in (
-            (_SO_SNDBUFFORCE, socket.SO_SNDBUF),
-            (_SO_RCVBUFFORCE, socket.SO_RCVBUF),
-        ):
-            try:
-                opened.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
-            except PermissionError:
-                opened.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
+        _widen(opened, _SO_SNDBUFFORCE, socket.SO_SNDBUF)
+        _widen(opened, _SO_RCVBUFFORCE, socket.SO_RCVBUF)
         if family == socket.AF_INET:
             opened.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO)
             opened.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _HOP_LIMIT)
@@ -285,6 +279,13 @@ def _close_all(opened: list[socket.socket]) -> None:
         each.close()
 
 
+def _widen(opened: socket.socket, force: int, plain: int) -> None:
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
+    except PermissionError:
+        opened.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
+
+
 def _prepare(unbound: socket.socket, interface: str, mark: int) -> None:
     if mark:
         unbound.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
@@ -298,6 +299,7 @@ def _open_control(local: IPv6Address, interface: str, icmp: bool) -> socket.sock
     opened = socket.socket(socket.AF_PACKET, kind, 0 if interface else socket.htons(_ETHERTYPE_IPV6))
     try:
         _attach_filter(opened, accept_control(local, icmp))
+        _widen(opened, _SO_RCVBUFFORCE, socket.SO_RCVBUF)
         opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         if interface:
             opened.bind((interface, _ETHERTYPE_IPV6))

@@ -19,6 +19,7 @@ from tests.lab.tunnel_ends import (
     AGENT4,
     AGENT6,
     CARE_OF4,
+    CARE_OF6,
     CN4,
     CN6,
     HOME4,
@@ -188,6 +189,27 @@ def test_payload_in_the_clear_is_refused_in_every_format(ends: Tunnel) -> None:
     wait_until(lambda: refused().get("payload-unprotected") == 6, f"six refusals: {refused()}")
     assert refused()["esp-unknown-spi"] == 2, "on port 4500 anything is read as ESP"
     assert home_agent.plane.counters().rx_packets == received
+
+
+def test_payload_under_lost_keys_does_not_crowd_signalling_out() -> None:
+    """On an IPv6 link both come to the same socket, and a home agent that restarts hears much of the former."""
+    with tunnel() as ends:
+        mobile_node, home_agent = ends.mobile_node, ends.home_agent
+        lost = PayloadSealer(replace(TO_HOME_AGENT, spi=0x0C0C_0001))
+        update = IPv6Header(CARE_OF6["one"], AGENT6, 135, 24).encode() + bytes(24)
+        with mobile_node.socket(socket.AF_INET6, socket.SOCK_RAW, 50) as old:
+            for number in range(12_000):
+                old.sendto(lost.seal(b""), (str(AGENT6), 0))
+                if number % 50 == 0:
+                    time.sleep(0.002)
+                if number % 400 == 200:
+                    mobile_node.underlays["one6"].send_control(AGENT6, 0, update)
+
+        def updates() -> int:
+            return sum(packet == update for packet, _ in home_agent.control)
+
+        wait_until(lambda: updates() == 30, "every update")
+        assert len(home_agent.control) < 2000
 
 
 # ---- port 4500 and NATs -------------------------------------------------------------------------
