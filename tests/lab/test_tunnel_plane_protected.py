@@ -192,7 +192,7 @@ def test_payload_in_the_clear_is_refused_in_every_format(ends: Tunnel) -> None:
 
 
 def test_payload_under_lost_keys_does_not_crowd_signalling_out() -> None:
-    """On an IPv6 link both come to the same socket, and a home agent that restarts hears much of the former."""
+    """On an IPv6 link both come to one socket; a home agent that restarts hears much of the former."""
     with tunnel() as ends:
         mobile_node, home_agent = ends.mobile_node, ends.home_agent
         lost = PayloadSealer(replace(TO_HOME_AGENT, spi=0x0C0C_0001))
