@@ -48,18 +48,20 @@ class Target:
         return address
 
     def is_in(self, attachments: Iterable[Attachment]) -> bool:
-        """Whether this place is among them."""
-        place = self.attachment.interface, self.care_of
-        return any((attachment.interface, attachment.care_of) == place for attachment in attachments)
+        """Whether this place is among them, and has been there all the time."""
+        return any(_place(attachment) == _place(self.attachment) for attachment in attachments)
 
     def same_as(self, other: Target) -> bool:
         """Metrics and routers may change without a movement; what is registered may not."""
         return (
             self.home_agent == other.home_agent
-            and self.care_of == other.care_of
-            and self.attachment.interface == other.attachment.interface
+            and _place(self.attachment) == _place(other.attachment)
             and self.attachment.mtu == other.attachment.mtu
         )
+
+
+def _place(attachment: Attachment) -> tuple[str, IPv4Address | IPv6Address, int]:
+    return attachment.interface, attachment.care_of, attachment.carrier_losses
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
+from mn_agent.config import Configuration
 from movement.policy import Attachment, Policy, usable
 from movement.snapshot import Link, Snapshot
 
@@ -29,14 +30,20 @@ def with_home(
     snapshot: Snapshot,
     attachments: tuple[Attachment, ...],
     policy: Policy,
-    home_address: IPv6Address,
+    configuration: Configuration,
     prefix: IPv6Network,
 ) -> tuple[Attachment, ...]:
     """The attachments, the home link before all others, and there with the home address as care-of address.
 
     Its other IPv6 addresses are left out: on the home link they lead to no home agent that would tunnel to
     them. Its IPv4 addresses stay, for the case that this is not the home link at all.
+
+    A mobile router stays abroad even there: the networks behind it are routed to its home agent, which
+    knows where to only as long as there is a binding.
     """
+    if configuration.router is not None:
+        return attachments
+    home_address = configuration.home.ipv6
     links = [link for link in snapshot.links if policy.permits(link.name) and _shows(link, prefix)]
     if not links:
         return attachments
@@ -61,4 +68,5 @@ def _at_home(link: Link, home_address: IPv6Address, prefix: IPv6Network) -> Atta
         router=next((gateway for gateway in gateways if gateway is not None), None),
         mtu=link.mtu,
         metric=0,
+        carrier_losses=link.carrier_losses,
     )

@@ -243,7 +243,7 @@ class MobileNode:
             self._snapshot,
             self._detector.attachments,
             self._detector.policy,
-            self.configuration.home.ipv6,
+            self.configuration,
             self.enquiries.home_prefix,
         )
         if attachments == self.attachments:

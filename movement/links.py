@@ -165,7 +165,9 @@ def _link(data: bytes) -> Link | None:
         return None
     running = message.get_attr("IFLA_OPERSTATE") in _RUNNING_STATES
     up = bool(flags & _UP) and bool(flags & _LOWER_UP) and running
-    return Link(message["index"], message.get_attr("IFLA_IFNAME"), up, message.get_attr("IFLA_MTU"))
+    name, mtu = message.get_attr("IFLA_IFNAME"), message.get_attr("IFLA_MTU")
+    losses = message.get_attr("IFLA_CARRIER_DOWN_COUNT") or 0
+    return Link(message["index"], name, up, mtu, carrier_losses=losses)
 
 
 def _address(data: bytes) -> tuple[int, LinkAddress]:

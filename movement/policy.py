@@ -50,6 +50,8 @@ class Attachment:
     router: IPv4Address | IPv6Address | None
     mtu: int
     metric: int
+    carrier_losses: int = 0
+    """As of the link, where another network in the place of this one must not be mistaken for it."""
 
 
 def rank(snapshot: Snapshot, policy: Policy, current: Attachment | None = None) -> tuple[Attachment, ...]:

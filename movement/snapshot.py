@@ -45,7 +45,11 @@ class DefaultRouter:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A physical interface. `up` is the administrator's will and the carrier's presence together."""
+    """A physical interface. `up` is the administrator's will and the carrier's presence together.
+
+    `carrier_losses` counts how often the carrier went, also between two snapshots: whatever was plugged in
+    may then have been replaced.
+    """
 
     index: int
     name: str
@@ -53,6 +57,7 @@ class Link:
     mtu: int
     addresses: tuple[LinkAddress, ...] = ()
     routers: tuple[DefaultRouter, ...] = ()
+    carrier_losses: int = 0
 
 
 @dataclass(frozen=True, slots=True)

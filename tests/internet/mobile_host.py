@@ -6,8 +6,9 @@ Pure. It follows mn_agent.shell, with datagrams in place of sockets and a dictio
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address
 from random import Random
@@ -108,6 +109,7 @@ class MobileHost:
         """Addresses that the agent has put on an interface: its home addresses, at home."""
         self._wanted: dict[str, AccessNetwork] = {}
         self._plugs: dict[str, tuple[AccessNetwork, tuple[Address, ...]]] = {}
+        self._carrier_losses: Counter[str] = Counter()
         self._pending_snapshot = False
         self.start()
 
@@ -187,7 +189,7 @@ class MobileHost:
         self._timeline.after(CARRIER if was_plugged else 0.0, partial(self._carrier, interface, network))
 
     def swap(self, interface: str, network: AccessNetwork) -> None:
-        """`network` takes the place of another one, and the carrier is not lost: an evil twin."""
+        """`network` takes the place of another one before a snapshot shows that: an evil twin."""
         self.unplug(interface)
         self._join(interface, network)
 
@@ -208,6 +210,7 @@ class MobileHost:
         self._wanted.pop(interface, None)
         network, addresses = self._plugs.pop(interface, (None, ()))
         if network is not None:
+            self._carrier_losses[interface] += 1
             for address in (*addresses, *(own for own, where in self._own.items() if where == interface)):
                 network.leave(address)
             self._hint()
@@ -254,9 +257,11 @@ class MobileHost:
     def _link(self, name: str, index: int) -> Link:
         plugged = self._plugs.get(name)
         if plugged is None:
-            return Link(index, name, False, 1500)
+            return Link(index, name, False, 1500, carrier_losses=self._carrier_losses[name])
         own = tuple(address for address, interface in self._own.items() if interface == name)
-        return plugged[0].link(index, name, plugged[1], own)
+        return replace(
+            plugged[0].link(index, name, plugged[1], own), carrier_losses=self._carrier_losses[name]
+        )
 
     # ---- payload ---------------------------------------------------------------------------
     @property

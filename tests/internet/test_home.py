@@ -89,11 +89,6 @@ def test_a_network_that_claims_the_home_prefix_gets_nothing_in_clear_and_is_left
     assert max(map(stream.longest_gap, stream.sent)) <= gap
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a snapshot does not show that the carrier was lost between two others (IFLA_CARRIER_DOWN_COUNT "
-    "would): whoever is at home stays so in an evil twin of the home network",
-)
 def test_an_evil_twin_of_the_home_network_gets_nothing_in_clear() -> None:
     world = World().come_home()
     world.laptop.swap("eth0", world.networks["trap"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from movement.links import LinkReader
 from tests.lab.test_routing_kernel import HOME4, HOME6, World, config, routes_to
 from tunnel.home_kernel import at_home_kernel, returning_kernel
 from tunnel.kernel import KernelConfig, RoutingMode
@@ -160,6 +161,19 @@ def test_what_a_killed_agent_left_at_home_is_removed_and_what_others_put_there_s
     assert "191" not in world.mn.sh(
         "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all"
     )
+
+
+def test_a_lost_carrier_is_counted_even_if_no_snapshot_shows_the_link_down(world: HomeWorld) -> None:
+    reader = world.mn.run(LinkReader)
+    try:
+        before = reader.read().link("e0")
+        world.ap.sh("ip link set e0 down; ip link set e0 up")
+        after = reader.read().link("e0")
+    finally:
+        reader.close()
+    assert before is not None
+    assert after is not None
+    assert after.carrier_losses == before.carrier_losses + 1
 
 
 def _connected(

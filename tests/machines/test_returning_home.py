@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -251,6 +252,40 @@ def test_the_home_agent_that_has_the_binding_is_the_one_that_is_told() -> None:
     script.at(5.0).links()
     script.at(6.0).links(home_link())
     assert script.one().packet.destination == IPv6Address("2001:db8:99::3")
+
+
+def test_a_carrier_that_was_lost_for_an_instant_makes_it_ask_again_and_be_careful_meanwhile() -> None:
+    """Another network may have taken the place of the home network between two snapshots."""
+    script = Script()
+    script.bind(OFFICE)
+    come_home(script.at(10.0))
+    script.at(20.0).links(replace(home_link(), carrier_losses=1))
+    sent = script.one()
+    assert (sent.packet.source, sent.update.lifetime) == (HOME6, 0)
+    assert guarded(script)
+    assert script.state == "registering"
+    script.answer(sent, lifetime=0)
+    assert script.state == "home"
+    script.at(21.0).links(replace(home_link(), carrier_losses=1)).nothing()
+
+
+def test_while_it_asks_an_answer_from_before_the_carrier_was_lost_does_not_count() -> None:
+    script = Script()
+    script.bind(OFFICE)
+    script.at(10.0).links(home_link())
+    early = script.one()
+    script.at(10.1).links(replace(home_link(), carrier_losses=1))
+    script.answer(early, lifetime=0)
+    assert script.state == "registering"
+
+
+def test_a_mobile_router_stays_abroad_on_the_home_link_for_the_networks_behind_it() -> None:
+    router = '[router]\ninterfaces = ["lan0"]\nipv6_prefixes = ["2001:db8:77::/64"]'
+    script = Script(configuration(more=router))
+    script.links(home_link())
+    sent = script.one()
+    assert (sent.packet.source, sent.packet.home_address_option) == (SLAAC6, HOME6)
+    assert sent.update.lifetime > 0
 
 
 # ---- leaving again --------------------------------------------------------------------------
