@@ -41,6 +41,7 @@ class Carriers(list[Carrier]):
             if session is None:
                 return _refuse_without_keys
             seal = session.sealer.seal
+            endpoint.connected(lane)
         path = endpoint.destination(lane.path)
         lane.send_fragmented = carrier.fragmenting_sender(path, seal)
         lane.send = carrier.sender(path, seal)

@@ -274,8 +274,7 @@ class Endpoint:
         opened = session.opener.open(esp)
         if isinstance(opened, Drop):
             return self.drop(opened)
-        if session.hear(peer):
-            self.disconnect_lanes()
+        session.hear(peer)
         next_header, packet = opened
         if next_header == NO_NEXT_HEADER:
             return DUMMY
@@ -299,6 +298,10 @@ class Endpoint:
     def session(self, path: TunnelPath) -> Session | None:
         """What seals the packets of a protected path. None without keys: then nothing may leave."""
         return self._sessions.sender(path.spi)
+
+    def connected(self, lane: Lane) -> None:
+        """The protected `lane` was connected, until the other end is heard from elsewhere."""
+        self._sessions.connected(lane)
 
     def has_keys(self, spi: int) -> bool:
         """Whether ESP with this SPI is protected payload of ours."""

@@ -9,10 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tunnel.forwarding import Peer
 from tunnel.path import TunnelPath
 from tunnel.payload_esp import PayloadAssociation, PayloadOpener, PayloadSealer
+
+if TYPE_CHECKING:
+    from tunnel.endpoint import Lane
 
 ADDRESSES_HEARD = 4
 """From how many outer addresses of one mobile node the port is kept in mind: old and new path of a move."""
@@ -71,20 +75,30 @@ NO_KEYS = Keyring()
 
 
 class Session:
-    """A pair in use. `ports` has the UDP port of the newest authentic packet from each outer address."""
+    """A pair in use. `ports` has the UDP port of the newest authentic packet from each outer address.
 
-    __slots__ = ("heard", "opener", "pair", "ports", "sealer")
+    `lanes` are connected by what was known of the other end: they have to ask again when that changes.
+    """
+
+    __slots__ = ("heard", "lanes", "opener", "pair", "ports", "sealer")
 
     def __init__(self, pair: PayloadPair, random_bytes: Callable[[int], bytes]) -> None:
         self.pair = pair
         self.sealer = PayloadSealer(pair.outbound, random_bytes)
         self.opener = PayloadOpener(pair.inbound)
         self.ports: dict[str, int] = {}
+        self.lanes: set[Lane] = set()
         self.heard = False
         """Whether the other end has proven to have the keys."""
 
-    def hear(self, peer: Peer) -> bool:
-        """An authentic packet came from `peer`; True when that changes how to send to the other end."""
+    def hear(self, peer: Peer) -> None:
+        """An authentic packet came from `peer`: perhaps that changes how to send to the other end."""
+        if self._learns_from(peer):
+            for lane in self.lanes:
+                lane.send = lane.send_fragmented = None
+            self.lanes.clear()
+
+    def _learns_from(self, peer: Peer) -> bool:
         first, self.heard = not self.heard, True
         address, port = peer[0], peer[1]
         if not self.opener.newest or self.ports.get(address) == port:
@@ -123,6 +137,12 @@ class Sessions:
         if session is None or session.heard or not session.pair.stand_in:
             return session
         return self.find(session.pair.stand_in) or session
+
+    def connected(self, lane: Lane) -> None:
+        """`lane` sends as `sender` and `port_of` say now; it has to ask again when they say otherwise."""
+        for session in {self.find(lane.path.spi), self.sender(lane.path.spi)}:
+            if session is not None:
+                session.lanes.add(lane)
 
     def port_of(self, path: TunnelPath) -> int:
         """The UDP port at `path.remote`: as heard from there, else the path's own.

@@ -302,6 +302,7 @@ def test_the_home_agent_follows_only_authentic_packets_that_are_new() -> None:
     endpoint, here = end(Role.HOME_AGENT), path(Role.HOME_AGENT)
     lane = endpoint.lane(here)
     lane.send = lambda packet: None
+    endpoint.connected(lane)
     assert endpoint.destination(here).remote_port == 4500
     sealing = sealer()
     honest = sealing.seal(packet6(HOME6, CN6))
