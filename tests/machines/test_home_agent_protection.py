@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
 import pytest
 
 from home_agent.actions import ConfigureEndpoint, InstallTable, Report, SendControl
 from home_agent.config import Configuration
+from home_agent.daemon import load_payload_keys
 from home_agent.status import Moment, bindings
 from runtime.flight import plain
 from tests.machines.ha_script import (
@@ -31,6 +33,7 @@ from tests.machines.ha_script import (
 )
 from tunnel.endpoint import UNPROTECTED, Endpoint, EndpointConfig, Lane, Role
 from tunnel.forwarding import peer_of
+from tunnel.keys import KeyFileError, generate_keys
 from tunnel.path import Encapsulation, TunnelPath
 from tunnel.payload_esp import PayloadOpener, PayloadSealer
 from tunnel.protection import PayloadKeys, derive
@@ -307,3 +310,21 @@ def test_neither_records_nor_the_flight_recorder_show_a_key() -> None:
         assert association.key.hex() not in shown
         assert repr(association.key)[2:-1] not in shown
     assert payload_key_of(LAPTOP).octets.hex() not in shown
+
+
+def test_a_home_agent_without_a_payload_key_does_not_start(tmp_path: Path) -> None:
+    file = tmp_path / "laptop.toml"
+    text = generate_keys()
+    file.write_text(text[: text.index("[payload]")])
+    file.chmod(0o600)
+    configuration = configured(laptop="protect_payload = true", change={"laptop.toml": str(file)})
+    with pytest.raises(KeyFileError, match=r"no \[payload\] section"):
+        load_payload_keys(configuration)
+    file.write_text(text)
+    assert set(load_payload_keys(configuration)) == {LAPTOP}
+
+
+def test_protection_is_for_one_mobile_node_or_for_all() -> None:
+    everybody = configured(more="[tunnel]\nprotect_payload = true", tablet="protect_payload = false")
+    protected = [node.label for node in everybody.mobile_node if everybody.protects_payload(node)]
+    assert protected == ["laptop", "router"]
