@@ -97,7 +97,7 @@ class Discovery:
     def question(self) -> str:
         """What is being done to find a home agent."""
         anycast = self.source == "anycast"
-        return "asking for home agents by anycast" if anycast else "asking DNS for the home agent"
+        return "asking for home agents by anycast, from IPv6 links" if anycast else "asking DNS for the home agent"
 
     @property
     def problem(self) -> str | None:

@@ -122,7 +122,7 @@ def test_on_an_ipv6_link_the_anycast_address_of_the_home_agents_is_asked() -> No
     assert (action.care_of, action.remote) == (OFFICE6, ANYCAST)
     assert isinstance(request, HomeAgentDiscoveryRequest)
     assert KeepUnderlays(script.node.attachments) in script.actions
-    assert script.node.summary() == ("resolving", "asking for home agents by anycast")
+    assert script.node.summary() == ("resolving", "asking for home agents by anycast, from IPv6 links")
     tell(script, HomeAgentDiscoveryReply(request.identifier, (AGENT6, OTHER6)), AGENT6, OFFICE6)
     assert script.one().packet.destination == AGENT6
     script.answer(script.one())
