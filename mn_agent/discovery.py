@@ -96,8 +96,9 @@ class Discovery:
     @property
     def question(self) -> str:
         """What is being done to find a home agent."""
-        anycast = self.source == "anycast"
-        return "asking for home agents by anycast, from IPv6 links" if anycast else "asking DNS for the home agent"
+        if self.source == "anycast":
+            return "asking for home agents by anycast, from IPv6 links"
+        return "asking DNS for the home agent"
 
     @property
     def problem(self) -> str | None:
