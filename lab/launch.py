@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from lab.namespaces import LabError, become_first_process, environment, unshare_processes
 
 SUPERVISOR = ("-m", "lab.supervisor")
+PATIENCE = 5
+"""Whole seconds that a supervisor has to end by itself; the kernel takes down what it leaves."""
 
 
 def run_in_front(arguments: Sequence[str]) -> int:
@@ -23,8 +25,15 @@ def run_in_front(arguments: Sequence[str]) -> int:
         _become_supervisor(arguments, die_with_parent=True)
     # Ctrl-C reaches the supervisor from the terminal; it takes the lab down, and this process waits for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end(number: int, _: object) -> None:
+        """The first process of a PID namespace does not hear a signal before it has a handler for it."""
+        os.kill(child, number)
+        signal.alarm(PATIENCE)
+
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: os.kill(child, number))
+        signal.signal(number, end)
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code

@@ -68,9 +68,16 @@ class Entry:
 
 
 def running_labs() -> list[Entry]:
-    """All labs of this machine, oldest first."""
+    """All labs of this machine, oldest first.
+
+    A child that a supervisor has just forked still has its command line: the parent counts.
+    """
     pids = sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit())
-    return [entry for pid in pids if (entry := _describe(pid)) is not None]
+    labs: dict[str, Entry] = {}
+    for pid in pids:
+        if (entry := _describe(pid)) is not None:
+            labs.setdefault(entry.name, entry)
+    return list(labs.values())
 
 
 def find_lab(name: str | None) -> Entry:
