@@ -154,7 +154,7 @@ class PortablePlane(DataPlane):
             return
         for intake in carrier.intakes:
             descriptor = intake.socket.fileno()
-            self._drains[descriptor] = partial(self._drain_kind(intake.kind), carrier, intake)
+            self._drains[descriptor] = partial(self._drain, self._drain_kind(intake.kind), carrier, intake)
             self._epoll.register(descriptor, select.EPOLLIN)
         self._carriers.append(carrier)
         self._endpoint.disconnect_lanes()
@@ -222,6 +222,15 @@ class PortablePlane(DataPlane):
             case _:
                 assert_never(kind)
 
+    def _drain(self, drain: Callable[[Carrier, Intake], None], carrier: Carrier, intake: Intake) -> None:
+        """One turn of a socket: until its batch is over or nothing is left to read."""
+        try:
+            drain(carrier, intake)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._receive_failed(error)
+
     def _drain_tun(self) -> None:
         tun, read, outbound = self._tun, os.read, self._endpoint.outbound
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -255,68 +264,48 @@ class PortablePlane(DataPlane):
 
     def _drain_udp(self, carrier: Carrier, intake: Intake) -> None:
         receive, inbound = intake.socket.recvmsg, self._endpoint.inbound
-        try:
-            for _ in _BATCH:
-                payload, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
-                verdict = inbound(peer, payload, ancillary[0][2][0] if ancillary else 0)
-                if isinstance(verdict, bytes):
-                    self._deliver(verdict)
-                elif isinstance(verdict, Control):
-                    self._hand_over(carrier, peer, payload)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._receive_failed(error)
+        for _ in _BATCH:
+            payload, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
+            verdict = inbound(peer, payload, ancillary[0][2][0] if ancillary else 0)
+            if isinstance(verdict, bytes):
+                self._deliver(verdict)
+            elif isinstance(verdict, Control):
+                self._hand_over(carrier, peer, payload)
 
     def _drain_raw_ipv4(self, carrier: Carrier, intake: Intake) -> None:
         receive, inbound = intake.socket.recvfrom, self._endpoint.inbound
-        try:
-            for _ in _BATCH:
-                outer, peer = receive(_LARGEST)
-                payload = outer[(outer[0] & 0x0F) * 4 :]
-                verdict = inbound(peer, payload, outer[1])
-                if isinstance(verdict, bytes):
-                    self._deliver(verdict)
-                elif isinstance(verdict, Control):
-                    self._hand_over(carrier, peer, payload)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._receive_failed(error)
+        for _ in _BATCH:
+            outer, peer = receive(_LARGEST)
+            payload = outer[(outer[0] & 0x0F) * 4 :]
+            verdict = inbound(peer, payload, outer[1])
+            if isinstance(verdict, bytes):
+                self._deliver(verdict)
+            elif isinstance(verdict, Control):
+                self._hand_over(carrier, peer, payload)
 
     def _drain_raw_ipv6(self, carrier: Carrier, intake: Intake) -> None:
         receive, inbound = intake.socket.recvmsg, self._endpoint.inbound
-        try:
-            for _ in _BATCH:
-                payload, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
-                traffic_class = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else 0
-                verdict = inbound(peer, payload, traffic_class)
-                if isinstance(verdict, bytes):
-                    self._deliver(verdict)
-                elif isinstance(verdict, Control):
-                    self._hand_over(carrier, peer, payload)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._receive_failed(error)
+        for _ in _BATCH:
+            payload, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
+            traffic_class = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else 0
+            verdict = inbound(peer, payload, traffic_class)
+            if isinstance(verdict, bytes):
+                self._deliver(verdict)
+            elif isinstance(verdict, Control):
+                self._hand_over(carrier, peer, payload)
 
     def _drain_control(self, carrier: Carrier, intake: Intake) -> None:
         """Control as it arrives on an IPv6 link; the filter of the socket has chosen it."""
-        try:
-            for _ in _BATCH:
-                packet, address = intake.socket.recvfrom(_LARGEST)
-                if len(packet) < IPV6_HEADER:
-                    self._endpoint.drop(MALFORMED)
-                    continue
-                if packet[6] == PROTOCOL_ESP and not self._may_be_control(packet):
-                    continue
-                end = IPV6_HEADER + int.from_bytes(packet[4:6], "big")  # the link may have padded it
-                source = IPv6Address(packet[8:24])
-                self._report(packet[:end], Arrival(carrier.local, source, interface=address[0]))
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._receive_failed(error)
+        for _ in _BATCH:
+            packet, address = intake.socket.recvfrom(_LARGEST)
+            if len(packet) < IPV6_HEADER:
+                self._endpoint.drop(MALFORMED)
+                continue
+            if packet[6] == PROTOCOL_ESP and not self._may_be_control(packet):
+                continue
+            end = IPV6_HEADER + int.from_bytes(packet[4:6], "big")  # the link may have padded it
+            source = IPv6Address(packet[8:24])
+            self._report(packet[:end], Arrival(carrier.local, source, interface=address[0]))
 
     def _may_be_control(self, packet: bytes) -> bool:
         """Bare ESP: payload comes through its raw socket as well, and that of lost keys would be a flood."""
@@ -329,32 +318,22 @@ class PortablePlane(DataPlane):
 
     def _drain_udp_esp(self, carrier: Carrier, intake: Intake) -> None:
         receive, inbound = intake.socket.recvmsg, self._endpoint.inbound_4500
-        try:
-            for _ in _BATCH:
-                datagram, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
-                verdict = inbound(peer, datagram, ancillary[0][2][0] if ancillary else 0)
-                if isinstance(verdict, bytes):
-                    self._deliver(verdict)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._receive_failed(error)
+        for _ in _BATCH:
+            datagram, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
+            verdict = inbound(peer, datagram, ancillary[0][2][0] if ancillary else 0)
+            if isinstance(verdict, bytes):
+                self._deliver(verdict)
 
     def _drain_raw_ipv6_esp(self, carrier: Carrier, intake: Intake) -> None:
         receive, endpoint = intake.socket.recvmsg, self._endpoint
-        try:
-            for _ in _BATCH:
-                esp, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
-                if not endpoint.has_keys(int.from_bytes(esp[:4], "big")):
-                    continue  # signalling at home, which comes through the packet socket as well
-                traffic_class = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else 0
-                verdict = endpoint.inbound_protected((peer[0], 0), esp, traffic_class)
-                if isinstance(verdict, bytes):
-                    self._deliver(verdict)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._receive_failed(error)
+        for _ in _BATCH:
+            esp, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
+            if not endpoint.has_keys(int.from_bytes(esp[:4], "big")):
+                continue  # signalling at home, which comes through the packet socket as well
+            traffic_class = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else 0
+            verdict = endpoint.inbound_protected((peer[0], 0), esp, traffic_class)
+            if isinstance(verdict, bytes):
+                self._deliver(verdict)
 
     def _deliver(self, packet: bytes) -> None:
         try:
