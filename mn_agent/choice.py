@@ -5,12 +5,13 @@ Pure. RFC 5555 section 4.4.1 (family fallback), RFC 6275 section 11.8 (next home
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from mn_agent.binding_update_list import HomeAgent, Target
 from mn_agent.config import Configuration
+from movement.opinion import Opinion, Verdict
 from movement.policy import Attachment, Policy
 from runtime.node import Deadline
 
@@ -42,6 +43,7 @@ class Choice:
 
     def __init__(self, home_address: IPv6Address | None = None) -> None:
         self.wanted = ANY
+        self.opinions: Sequence[Opinion] = ()
         self._home_address = home_address
         self._aside: dict[Key, float] = {}
 
@@ -52,17 +54,26 @@ class Choice:
         present: Target | None,
         now: float,
     ) -> Target | None:
-        """The first target of the ranking that has not just failed.
+        """The first target of the ranking that has not just failed, and that nobody has a bad opinion of.
 
-        If all have, the present one goes on trying; if that is gone, the one that failed longest ago.
-        None when there is nothing to choose from.
+        If all have failed, the present one goes on trying; if that is gone, the one that failed longest ago.
+        None when there is nothing to choose from, or nothing that may be used.
         """
-        candidates = self.candidates(attachments, _present_first(home_agents, present))
+        judged = [
+            (self.verdict(target.attachment), target)
+            for target in self.candidates(attachments, _present_first(home_agents, present))
+        ]
+        candidates = [t for verdict, t in sorted(judged, key=lambda j: j[0]) if verdict is not Verdict.HELD]
         fresh = next((t for t in candidates if self._aside.get(_key(t), 0.0) <= now), None)
         if fresh is not None or not candidates:
             return fresh
         kept = next((t for t in candidates if present is not None and _key(t) == _key(present)), None)
         return kept or min(candidates, key=lambda t: self._aside[_key(t)])
+
+    def verdict(self, attachment: Attachment) -> Verdict:
+        """The worst that is thought of it."""
+        heard = (opinion.verdict for opinion in self.opinions if opinion.concerns(attachment))
+        return max(heard, default=Verdict.GOOD)
 
     def candidates(
         self, attachments: tuple[Attachment, ...], home_agents: tuple[HomeAgent, ...]

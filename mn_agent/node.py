@@ -5,30 +5,22 @@ Pure. draft-ietf-mext-nemo-v4traversal-00 section 4.4, RFC 5555 section 4.4, RFC
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from random import Random
 from typing import assert_never
 
 from mn_agent.actions import (
     Action,
     AskDns,
-    AskPathUse,
-    Finished,
     Remember,
     Report,
-    SendControl,
 )
-from mn_agent.associations import associations_for
 from mn_agent.authentication import ClockCorrected
-from mn_agent.binding_update_list import Binding, Target
-from mn_agent.bridge import Bridge
-from mn_agent.choice import ANY, SET_ASIDE, Choice, Wanted, policy_of
+from mn_agent.binding_update_list import Target
+from mn_agent.choice import ANY, Wanted, policy_of
 from mn_agent.config import Configuration
+from mn_agent.consequences import Consequences
 from mn_agent.desired import Surroundings, desired, home_addresses, in_order
-from mn_agent.dialect import Dialect
-from mn_agent.discovery import discovery_for
-from mn_agent.enquiries import Enquiries, is_icmp
+from mn_agent.enquiries import is_icmp
 from mn_agent.events import (
     ControlReceived,
     Event,
@@ -42,31 +34,20 @@ from mn_agent.events import (
     Roam,
     Stop,
 )
-from mn_agent.handover import Journal, label
 from mn_agent.home_link import apart_from, with_home
 from mn_agent.memory import Memory
-from mn_agent.messages import Reaction, Wish, candidate_paths
-from mn_agent.mobile_router import MobileRouter
-from mn_agent.old_paths import OldPaths
-from mn_agent.protection import PayloadProtection
-from mn_agent.registration import HomeRegistration
+from mn_agent.parts import assemble
 from mn_agent.registration_states import (
-    AskLastSent,
     AtHome,
     Bound,
-    CameHome,
-    Deregistered,
     Deregistering,
     Effect,
-    Expired,
-    Refused,
     Refusing,
     Registered,
     Registering,
-    SendUpdate,
-    Unanswered,
 )
 from mn_agent.summary import summarise
+from mn_agent.thinker import Thinker
 from movement.detector import Detector
 from movement.policy import Attachment
 from movement.snapshot import Snapshot
@@ -76,10 +57,10 @@ from tunnel.envelope import ControlPacket
 from tunnel.path import Drop
 from tunnel.protection import PayloadKey
 from wire.icmp import MobilePrefixAdvertisement
-from wire.mobility import BindingAck, BindingError, BindingRefreshRequest, status_text
+from wire.mobility import BindingAck, BindingError, BindingRefreshRequest
 
-PATIENCE = 3
-"""Unanswered Binding Updates after which another target is tried (RFC 5555 section 4.4.1)."""
+RETRY_UNUSABLE = 3.0
+"""Seconds for which a target that the kernel sends nothing to is not chosen. Ours."""
 UNEXPECTED = Drop("control-unexpected")
 UNKNOWN_BINDING, UNKNOWN_TYPE = 1, 2
 """Statuses of a Binding Error: no binding for the home address; a message of ours is not known there."""
@@ -102,40 +83,27 @@ class MobileNode:
 
         `payload_key` is needed if the configuration wants payload protected, and unused if not.
         """
+        parts = assemble(configuration, keys, memory, rng, now, wall_offset, payload_key)
         self.configuration = configuration
         self.memory = memory
         self.started_at = now
-        self.drops: Counter[str] = Counter()
-        self.journal = Journal()
-        self.choice = Choice(configuration.home.ipv6)
         self.attachments: tuple[Attachment, ...] = ()
-        self.discovery = discovery_for(configuration, memory.home_agents)
-        self.enquiries = Enquiries(configuration, self.discovery, rng)
-        self.registration = HomeRegistration(
-            Wish.of(configuration),
-            memory.next_sequence,
-            rng,
-            now,
-            reachable=configuration.binding.reachable,
-            retry_unacknowledged_ipv4=configuration.binding.retry_unacknowledged_ipv4,
-            first_timeout=configuration.binding.first_registration_timeout,
-            router=MobileRouter(configuration.router),
-        )
-        self.dialect = Dialect(configuration.profile, configuration.tunnel.tlv)
-        self.payload = PayloadProtection(
-            payload_key if configuration.tunnel.protect_payload else None,
-            configuration.home.ipv6,
-            rng.randbytes,
-            reachable=configuration.binding.reachable,
-        )
+        self.choice = parts.choice
+        self.dialect = parts.dialect
+        self.discovery = parts.discovery
+        self.drops = parts.drops
+        self.enquiries = parts.enquiries
+        self.journal = parts.journal
+        self.payload = parts.payload
+        self.registration = parts.registration
+        self._associations = parts.associations
+        self._old_paths = parts.old_paths
+        self._follow = Consequences(parts).of
+        self._parts = parts
+        self._thinkers: tuple[Thinker, ...] = ()
         self._detector = Detector(policy_of(configuration))
         self._snapshot = Snapshot(())
         self._cause_at = now
-        self._bridge = Bridge()
-        self._associations = associations_for(
-            keys, configuration.profile, configuration.home.ipv6, memory, wall_offset, rng
-        )
-        self._old_paths = OldPaths()
         self._stopping = False
         self._derived: tuple[Action, ...] = ()
 
@@ -144,7 +112,9 @@ class MobileNode:
         """Apply one event."""
         self._cause_at = event.hinted_at if isinstance(event, NetworkChanged) else now
         before = self.summary()
-        actions = self._actions(self._timers(now), now) + self._apply(event, now)
+        actions = self._follow(self._timers(now), now) + self._apply(event, now)
+        around = self.surroundings()
+        actions += [action for thinker in self._thinkers for action in thinker.handle(event, around, now)]
         actions += self._settle(now)
         return self._finish(actions, before, now)
 
@@ -152,18 +122,21 @@ class MobileNode:
         """Run what is due."""
         self._cause_at = now
         before = self.summary()
-        actions = self._actions(self._timers(now), now)
+        actions = self._follow(self._timers(now), now)
         actions += [AskDns(query) for query in self.discovery.tick(now)]
         self.choice.expire(now)
         actions += self.payload.tick(self.registration.binding, now)
+        around = self.surroundings()
+        actions += [action for thinker in self._thinkers for action in thinker.tick(around, now)]
         actions += self._settle(now)
         return self._finish(actions, before, now)
 
     def deadline(self) -> Deadline | None:
         """The next timer, and what it is for."""
-        thinkers = (self.registration, self.discovery, self.enquiries, self.choice, self._old_paths)
+        machines = (self.registration, self.discovery, self.enquiries, self.choice, self._old_paths)
         payload = self.payload.deadline(self.registration.binding)
-        return earliest((payload, *(thinker.deadline() for thinker in thinkers)))
+        thinkers = (thinker.deadline() for thinker in self._thinkers)
+        return earliest((payload, *(machine.deadline() for machine in machines), *thinkers))
 
     # ---- what others may ask ---------------------------------------------------------------
     @property
@@ -216,22 +189,22 @@ class MobileNode:
                 self.discovery.failed(problem, now)
                 return []
             case PathLastUsed(sent_at=sent_at, received_at=received_at):
-                return self._actions(self.registration.path_used(sent_at, received_at, now), now)
+                return self._follow(self.registration.path_used(sent_at, received_at, now), now)
             case PathSilent():
-                return self._actions(self.registration.silent(now), now)
+                return self._follow(self.registration.silent(now), now)
             case LinkUnusable(care_of=care_of):
                 target = self.target
                 if target is not None and target.care_of == care_of:
-                    self.choice.set_aside(target, PATIENCE, now)
+                    self.choice.set_aside(target, RETRY_UNUSABLE, now)
                 return []
             case Roam(to=to, family=family):
                 self.choice.wanted = Wanted(to, family)
                 return []
             case Refresh():
-                return self._actions(self.registration.refresh(now), now)
+                return self._follow(self.registration.refresh(now), now)
             case Stop():
                 self._stopping = True
-                return self._actions(self.registration.deregister(now), now)
+                return self._follow(self.registration.deregister(now), now)
             case _:
                 assert_never(event)
 
@@ -261,13 +234,13 @@ class MobileNode:
                 return self._refuse(message)
             case ClockCorrected(seconds=seconds):
                 corrected = Report("clock", {"corrected_s": seconds})
-                return [*self._actions(self.registration.say_again(now), now), corrected]
+                return [*self._follow(self.registration.say_again(now), now), corrected]
             case BindingAck() as ack:
                 return self._acknowledged(ack, now)
             case BindingRefreshRequest():
-                return self._actions(self.registration.refresh(now), now)
+                return self._follow(self.registration.refresh(now), now)
             case BindingError(status=status) if status == UNKNOWN_BINDING:
-                return self._actions(self.registration.refresh(now), now)
+                return self._follow(self.registration.refresh(now), now)
             case BindingError(status=status) if status == UNKNOWN_TYPE:
                 return self.enquiries.extensions_refused(now)
             case MobilePrefixAdvertisement():
@@ -280,7 +253,7 @@ class MobileNode:
     def _acknowledged(self, ack: BindingAck, now: float) -> list[Action]:
         report = Report("ba", {"seq": ack.sequence, "status": int(ack.status), "lifetime_s": ack.lifetime})
         effects = self.registration.acknowledge(ack, now)
-        actions = self._actions(effects, now)
+        actions = self._follow(effects, now)
         bound = [effect.binding.path for effect in effects if isinstance(effect, Bound)]
         self.dialect.heard(ack, now)
         return [*actions, *self.payload.accepted(bound, ack.options, now), report]
@@ -289,101 +262,13 @@ class MobileNode:
         return self._refuse(outcome) if isinstance(outcome, Drop) else outcome
 
     def _refuse(self, drop: Drop) -> list[Action]:
-        self.drops[drop.reason] += 1
+        self._parts.refuse(drop)
         return []
 
-    # ---- effects of the registration machine -----------------------------------------------
     def _timers(self, now: float) -> list[Effect]:
         self._old_paths.expire(now)
         effects = self.registration.tick(now)
         return effects + self.registration.refresh(now) if self.payload.wants_renewal(now) else effects
-
-    def _actions(self, effects: Iterable[Effect], now: float) -> list[Action]:
-        return [action for effect in effects for action in self._effect(effect, now)]
-
-    def _effect(self, effect: Effect, now: float) -> list[Action]:
-        match effect:
-            case SendUpdate(target=target, packet=packet):
-                return self._send_update(target, packet, now)
-            case Bound():
-                return self._bound(effect, now)
-            case CameHome(target=target, previous=previous):
-                return self._came_home(target, previous, now)
-            case Unanswered(target=target, count=count):
-                return self._unanswered(target, count, now)
-            case Refused(target=target, status=status, reaction=reaction):
-                return self._refused(target, status, reaction, now)
-            case Expired():
-                return [Report("expired", {})]
-            case AskLastSent(binding=binding):
-                if binding.path.encapsulation.protected:
-                    # Payload uses another port, and keeps no mapping of signalling alive.
-                    return self._actions(self.registration.path_used(0.0, 0.0, now), now)
-                return [AskPathUse(binding.path)]
-            case Deregistered(confirmed=confirmed):
-                return [Report("deregistered", {"confirmed": confirmed}), Finished()]
-            case _:
-                assert_never(effect)
-
-    def _send_update(self, target: Target, packet: ControlPacket, now: float) -> list[Action]:
-        self.journal.update_sent(target, now)
-        if self.enquiries.may_extend:
-            packet = self._bridge.told(packet, self.journal.current, now)
-        sealed = self._associations.seal(self.payload.offering(packet), now)
-        if isinstance(sealed, Drop):
-            return self._refuse(sealed)
-        send = SendControl(target.care_of, target.outer_destination, target.home_agent.port, sealed)
-        sequence = self.registration.next_sequence - 1 & 0xFFFF
-        report = Report("bu", {"seq": sequence, "to": label(target), "bytes": len(sealed)})
-        # First, so that the home agent knows the port behind a NAT when it accepts and sends at once.
-        paths = () if target.at_home else candidate_paths(target, self.configuration)
-        return [*self.payload.announcement(paths), send, report]
-
-    def _bound(self, bound: Bound, now: float) -> list[Action]:
-        binding, previous = bound.binding, bound.previous
-        if previous is not None and previous.path != binding.path:
-            self._old_paths.leave(previous.path, now)
-        self.enquiries.bound(binding, now)
-        again = self._bridge.accepted(bound, self.journal.current)
-        done = self.journal.end("ok", label(binding.target, nat=binding.nat), None, now)
-        return [*again] if done is None else [*again, Report("handover", done)]
-
-    def _came_home(self, target: Target, previous: Binding | None, now: float) -> list[Action]:
-        if previous is not None:
-            self._old_paths.leave(previous.path, now)
-        done = self.journal.end("ok", label(target), None, now)
-        return [] if done is None else [Report("handover", done)]
-
-    def _unanswered(self, target: Target, count: int, now: float) -> list[Action]:
-        if count < PATIENCE:
-            return []
-        self.registration.router.silent(target.home_agent, now + SET_ASIDE)
-        questions: list[Action] = [AskDns(query) for query in self.discovery.doubt(now)]
-        self.enquiries.doubt(now)
-        return questions + self._abandon(target, SET_ASIDE, f"no answer to {count} binding updates", now)
-
-    def _refused(self, target: Target, status: int, reaction: Reaction, now: float) -> list[Action]:
-        if reaction is Reaction.GIVE_UP:
-            return []
-        if reaction is Reaction.UNPROTECTED:
-            return self._abandon(target, SET_ASIDE, "it does not protect payload", now)
-        if reaction is Reaction.NOT_AS_ROUTER:
-            fields = {"home_agent": target.home_agent.name, "status": status, "text": status_text(status)}
-            return [Report("not-as-router", fields)]
-        why = f"refused: {status_text(status)} ({status})"
-        return self._abandon(target, SET_ASIDE, why, now)
-
-    def _abandon(self, target: Target, seconds: float, why: str, now: float) -> list[Action]:
-        """Leave `target` for another one, if there is another one."""
-        self.choice.set_aside(target, seconds, now)
-        if self.choice.wanted.matches(target.attachment):
-            self.choice.wanted = ANY
-        binding = self.registration.binding
-        if binding is None or self.journal.current is None:
-            return []
-        destination = label(binding.target, nat=binding.nat)
-        done = self.journal.end("failed", destination, f"{label(target)}: {why}", now)
-        return [Report("handover", done)] if done is not None else []
 
     # ---- settling: from what is known to what shall be --------------------------------------
     def _settle(self, now: float) -> list[Action]:
@@ -394,6 +279,7 @@ class MobileNode:
         present = self.target
         known = present or self.registration.last_target
         home_agents = self.registration.router.preferred(self.discovery.home_agents, now)
+        self.choice.opinions = [opinion for thinker in self._thinkers for opinion in thinker.opinions()]
         aim = self.choice.best(self.attachments, home_agents, known, now)
         if aim is None:
             return self._without_aim(present, now)
@@ -401,7 +287,7 @@ class MobileNode:
             return []
         gone = present is not None and not present.is_in(self.attachments)
         self.journal.open(aim, self.registration.state, gone, self.choice.wanted != ANY, self._cause_at)
-        return self._actions(self.registration.register(aim, now), now)
+        return self._follow(self.registration.register(aim, now), now)
 
     def _without_aim(self, present: Target | None, now: float) -> list[Action]:
         if present is not None and present.is_in(self.attachments):
@@ -412,7 +298,7 @@ class MobileNode:
         if self.attachments:
             # Perhaps a record was added meanwhile: IPv4 links need the home agent's A record.
             actions += [AskDns(query) for query in self.discovery.doubt(now)]
-        return actions + self._actions(self.registration.detach(self._cause_at), now)
+        return actions + self._follow(self.registration.detach(self._cause_at), now)
 
     def _notice_lost_path(self) -> None:
         state = self.registration.state
