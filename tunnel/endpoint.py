@@ -318,10 +318,10 @@ class Endpoint:
         inner = demultiplex(payload, self._scope.config.tlv)
         return payload if isinstance(inner, Drop) else inner
 
-    def drop(self, refusal: Drop) -> Drop:
+    def drop(self, refusal: Drop, packets: int = 1) -> Drop:
         """Count a refusal."""
         reason = refusal.reason
-        self.drops[reason] = self.drops.get(reason, 0) + 1
+        self.drops[reason] = self.drops.get(reason, 0) + packets
         return refusal
 
     def last_sent(self, path: TunnelPath) -> float:
