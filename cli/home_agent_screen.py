@@ -10,7 +10,19 @@ from typing import Any
 
 from cli.exits import Exit
 from cli.paint import Paint
-from cli.words import at, clean, columns, count, items_at, number_at, paragraphs, seconds, size, text_at
+from cli.words import (
+    at,
+    clean,
+    columns,
+    count,
+    data_plane,
+    items_at,
+    number_at,
+    paragraphs,
+    seconds,
+    size,
+    text_at,
+)
 
 Result = Mapping[str, Any]
 
@@ -27,6 +39,7 @@ def render_status(status: Result, paint: Paint) -> str:
         ("Nodes", _nodes(status)),
         ("Updates", _updates(status)),
         ("Tunnel", _tunnel(at(status, "totals"))),
+        ("Data plane", data_plane(status)),
         ("Uptime", _span(status, "uptime_s")),
     ]
     known = [f"  {paint.faint(name.ljust(10))} {text}" for name, text in rows if text]

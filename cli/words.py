@@ -90,6 +90,12 @@ def attachment(name: str) -> str:
     return f"{interface} ({words})" if words else interface
 
 
+def data_plane(status: object) -> str:
+    """Which tier carries the packets, and why not a faster one; nothing if the tool was not told."""
+    tier, why = text_at(status, "data_plane.tier"), text_at(status, "data_plane.why")
+    return f"{tier}   ({why})" if tier and why else tier
+
+
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A table: each column as wide as its widest cell, no trailing blanks."""
     table = [header, *rows]

@@ -13,6 +13,7 @@ import msgspec
 
 from runtime.settings import ConfigError, decode_toml
 from runtime.toml_lines import KeyPath, key_lines
+from tunnel.plane import DataPlaneChoice
 from wire.options import NATKATIMEOUT
 from wire.profile import Profile, profile_named
 
@@ -107,6 +108,8 @@ class TunnelSection(_Section, frozen=True):
     tlv: bool | None = None
     protect_payload: bool = False
     """Payload travels in ESP, or not at all; a mobile node that does not offer that is refused (129)."""
+    data_plane: DataPlaneChoice = "auto"
+    """What carries the packets; where it cannot be had, the next slower one does."""
 
 
 class WireSection(_Section, frozen=True):

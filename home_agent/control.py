@@ -19,7 +19,7 @@ from runtime.clock import boottime
 from runtime.control import ControlError, ErrorKind, Json
 from runtime.control_server import Method
 from runtime.flight import FlightRecorder
-from tunnel.plane import Counters
+from tunnel.plane import Counters, TierReport
 
 
 class Control:
@@ -30,6 +30,7 @@ class Control:
         agent: HomeAgent,
         dispatch: Callable[[Revoke], None],
         counters: Callable[[], Counters],
+        data_plane: Callable[[], TierReport],
         turned_away: Callable[[], Mapping[str, int]],
         problems: Callable[[], Mapping[str, str]],
         flight: Callable[[], FlightRecorder[Any, Any]],
@@ -38,6 +39,7 @@ class Control:
         self._agent = agent
         self._dispatch = dispatch
         self._counters = counters
+        self._data_plane = data_plane
         self._turned_away = turned_away
         self._problems = problems
         self._flight = flight
@@ -71,6 +73,7 @@ class Control:
         counters = self._counters()
         health += findings(self._agent, counters.drops, now)
         told = status.status(self._agent, now, self.state, self._version, counters, health)
+        told["data_plane"] = self._data_plane().describe()
         ignored = told["totals"]["updates_ignored"]
         ignored |= {reason: number for reason, number in self._turned_away().items() if number}
         return told

@@ -43,10 +43,9 @@ from tunnel.kernel import MARK, KernelError, Owner
 from tunnel.keyring import NO_KEYS
 from tunnel.keys import KeyFileError, load_keys, needed_payload_key
 from tunnel.path import Arrival
-from tunnel.portable import PortablePlane
 from tunnel.protection import PayloadKey
 from tunnel.routing import STATE_FILE, KernelState, cleanup
-from tunnel.tun import TunDevice
+from tunnel.tiers import Wiring, open_tunnel
 from tunnel.underlay import Underlay, open_ipv4_underlay, open_ipv6_underlay
 from wire.esp import UDP_PORT_NAT_TRAVERSAL
 
@@ -92,7 +91,8 @@ class Daemon:
             control = Control(
                 agent,
                 lambda event: driver.dispatch(event),
-                lambda: plane.counters(),
+                lambda: tunnel.plane.counters(),
+                lambda: tunnel.report,
                 lambda: {**door.turned_away, "mailbox-full": mailbox.dropped},
                 lambda: shell.problems,
                 lambda: driver.flight,
@@ -109,11 +109,6 @@ class Daemon:
             await server.start()
             stack.push_async_callback(server.close)
             cleanup(self._runtime, Owner.HOME_AGENT)
-            device = TunDevice.open(configuration.tunnel.device, link.mtu)
-            stack.callback(lambda: device.close())
-            kernel = KernelState(self._runtime / STATE_FILE, Owner.HOME_AGENT)
-            stack.callback(kernel.close)
-            stack.callback(kernel.clear)
             door = door_for(self._keys.values())
             mailbox: Mailbox[Event] = Mailbox(lambda event: driver.dispatch(event))
 
@@ -128,20 +123,23 @@ class Daemon:
             loop = asyncio.get_running_loop()
 
             def renew_device() -> None:
-                nonlocal device
-                device.close()
-                device = TunDevice.open(configuration.tunnel.device, link.mtu)
-                plane.renew(device)
+                tunnel.renew_device()
                 shell.repair()
 
             def plane_failed(reason: str) -> None:
                 self._log.error("data-plane", reason)
                 loop.call_soon_threadsafe(self._attempt, "renew the TUN device", renew_device)
 
-            plane = PortablePlane(device, self._endpoint(), on_control, plane_failed)
-            stack.callback(plane.close)
+            wiring = Wiring(self._endpoint(), on_control, plane_failed)
+            section = configuration.tunnel
+            tunnel = open_tunnel(section.data_plane, section.device, link.mtu, wiring)
+            stack.callback(tunnel.close)
+            kernel = KernelState(self._runtime / STATE_FILE, Owner.HOME_AGENT)
+            stack.callback(kernel.close)
+            stack.callback(kernel.clear)
+            stack.callback(tunnel.plane.close)
             shell = Shell(
-                plane,
+                tunnel.plane,
                 kernel,
                 link,
                 configuration.home_link.ipv6_prefix,
@@ -157,7 +155,7 @@ class Daemon:
             # What was bound is forwarded again before anything new is heard.
             driver.dispatch(Start())
             shell.flush()
-            plane.start()
+            tunnel.plane.start()
             for underlay in await self._underlays():
                 shell.use(underlay)
             self._answer_anycast(stack)

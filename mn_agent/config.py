@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from runtime.settings import decode_toml
+from tunnel.plane import DataPlaneChoice
 from wire.profile import Profile, profile_named
 
 DYNAMIC_IPV4 = IPv4Address("0.0.0.0")
@@ -104,6 +105,8 @@ class TunnelSection(_Section, frozen=True):
     tlv: bool = False
     protect_payload: bool = False
     """Payload travels in ESP, or not at all; the home agent has to be configured alike."""
+    data_plane: DataPlaneChoice = "auto"
+    """What carries the packets; where it cannot be had, the next slower one does."""
 
 
 class BindingSection(_Section, frozen=True):

@@ -21,7 +21,7 @@ from runtime.control import ControlError, ErrorKind, Json
 from runtime.control_server import Method
 from runtime.flight import FlightRecorder
 from tunnel.kernel import KernelError
-from tunnel.plane import Counters
+from tunnel.plane import Counters, TierReport
 from wire.mobility import status_text
 
 ROAM_TIMEOUT = 30.0
@@ -37,6 +37,7 @@ class Control:
         node: MobileNode,
         dispatch: Callable[[Event], None],
         counters: Callable[[], Counters],
+        data_plane: Callable[[], TierReport],
         kernel_problem: Callable[[], KernelError | None],
         flight: Callable[[], FlightRecorder[Any, Any]],
         protection: str,
@@ -45,6 +46,7 @@ class Control:
         self._node = node
         self._dispatch = dispatch
         self._counters = counters
+        self._data_plane = data_plane
         self._kernel_problem = kernel_problem
         self._flight = flight
         self._protection = protection
@@ -71,6 +73,7 @@ class Control:
 
     def _status(self, params: Json) -> Mapping[str, object]:
         shown = status(self._node, self._counters(), self._protection, self._version, _clocks())
+        shown["data_plane"] = self._data_plane().describe()
         problem = self._kernel_problem()
         health = shown["health"]
         if problem is not None and isinstance(health, list):

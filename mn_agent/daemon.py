@@ -10,7 +10,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -41,10 +41,9 @@ from tunnel.endpoint import Endpoint, Role
 from tunnel.kernel import PROTOCOL, KernelError, Owner
 from tunnel.keys import KeyFileError, load_keys, needed_payload_key
 from tunnel.path import Arrival
-from tunnel.portable import PortablePlane
 from tunnel.protection import PayloadKey
 from tunnel.routing import STATE_FILE, KernelState, cleanup
-from tunnel.tun import TunDevice
+from tunnel.tiers import Tunnel, Wiring, open_tunnel
 
 DEFAULT_CONFIGURATION = "/etc/mn-agent/mn-agent.toml"
 MEMORY_FILE = "memory.json"
@@ -76,7 +75,8 @@ class Daemon:
             control = Control(
                 node,
                 lambda event: driver.dispatch(event),
-                lambda: plane.counters(),
+                lambda: tunnel.plane.counters(),
+                lambda: tunnel.report,
                 lambda: shell.kernel_problem,
                 lambda: driver.flight,
                 protection(keys),
@@ -93,31 +93,35 @@ class Daemon:
             await server.start()
             stack.push_async_callback(server.close)
             cleanup(self._runtime)
-            device = TunDevice.open(configuration.tunnel.device, UNBOUND_MTU)
-            stack.callback(device.close)
-            kernel = KernelState(self._runtime / STATE_FILE)
-            stack.callback(kernel.close)
-            stack.callback(kernel.clear)
             mailbox: Mailbox[Event] = Mailbox(lambda event: driver.dispatch(event))
+            loop = asyncio.get_running_loop()
 
             def on_control(packet: bytes, arrival: Arrival) -> None:
                 mailbox.post(ControlReceived(packet, arrival))
+
+            def plane_failed(reason: str) -> None:
+                self._log.error("data-plane", reason)
+                loop.call_soon_threadsafe(self._renew_device, tunnel, lambda: shell.repair())
+
+            def path_silent() -> None:
+                mailbox.post(PathSilent())
+
+            wiring = Wiring(Endpoint(Role.MOBILE_NODE), on_control, plane_failed, path_silent)
+            section = configuration.tunnel
+            tunnel = open_tunnel(section.data_plane, section.device, UNBOUND_MTU, wiring)
+            stack.callback(tunnel.close)
+            kernel = KernelState(self._runtime / STATE_FILE)
+            stack.callback(kernel.close)
+            stack.callback(kernel.clear)
 
             def report(event: str, fields: Mapping[str, object]) -> None:
                 server.publish(event, **fields)
                 control.reported(event, fields)
                 self._tell(event, fields)
 
-            plane = PortablePlane(
-                device,
-                Endpoint(Role.MOBILE_NODE),
-                on_control,
-                self._plane_failed,
-                lambda: mailbox.post(PathSilent()),
-            )
-            stack.callback(plane.close)
+            stack.callback(tunnel.plane.close)
             shell = Shell(
-                plane,
+                tunnel.plane,
                 kernel,
                 memory_file,
                 lambda event: driver.dispatch(event),
@@ -128,9 +132,9 @@ class Daemon:
             stack.callback(shell.close)
             driver: Driver[Event, Action] = Driver(node, shell.perform, on_fault=self._fault)
             stack.callback(driver.stop)
-            plane.start()
+            tunnel.plane.start()
             driver.start()
-            ours = Ours(device.name, PROTOCOL, Owner.MOBILE_NODE.value, kernel.port)
+            ours = Ours(tunnel.device.name, PROTOCOL, Owner.MOBILE_NODE.value, kernel.port)
             await self._serve(driver, shell, ours)
 
     async def _serve(self, driver: Driver[Event, Action], shell: Shell, ours: Ours) -> None:
@@ -169,8 +173,14 @@ class Daemon:
             outcome = f"{fields['from']} -> {fields['to']}: {fields['result']}"
             self._log.info("handover", outcome, number=fields["id"], outage_ms=fields["outage_ms"])
 
-    def _plane_failed(self, reason: str) -> None:
-        self._log.error("data-plane", reason)
+    def _renew_device(self, tunnel: Tunnel, repair: Callable[[], None]) -> None:
+        """Somebody deleted the TUN device: another one gets its addresses and routes."""
+        try:
+            tunnel.renew_device()
+        except OSError as error:
+            self._log.error("data-plane", f"cannot renew the TUN device: {error}")
+            return
+        repair()
 
     def _fault(self, fault: Fault) -> None:
         self._log.error("fault", fault.text)

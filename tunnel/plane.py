@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Protocol
+from typing import Literal, Protocol
 
 from tunnel.endpoint import EndpointConfig
 from tunnel.forwarding import ForwardingTable
@@ -27,6 +27,31 @@ Seal = Callable[[bytes], bytes]
 OnSilence = Callable[[], None]
 """Called when packets leave for a while and none comes back, and when the first one cannot leave because its
 path is held (tunnel.path.held). Called in the data plane's own thread."""
+
+
+DataPlaneChoice = Literal["auto", "kernel", "offload", "portable"]
+"""What `[tunnel] data_plane` may say."""
+
+
+class Tier(Enum):
+    """From the fastest to the one that works everywhere."""
+
+    KERNEL = "kernel"
+    OFFLOAD = "offload"
+    PORTABLE = "portable"
+
+
+@dataclass(frozen=True, slots=True)
+class TierReport:
+    """Which tier is in use, which was asked for, and why it is not a faster one (None: none is faster)."""
+
+    tier: Tier
+    configured: DataPlaneChoice
+    why: str | None
+
+    def describe(self) -> dict[str, object]:
+        """`data_plane` of `mnctl status --json` and `hactl status --json`."""
+        return {"tier": self.tier.value, "configured": self.configured, "why": self.why}
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ def test_bound_golden() -> None:
   Home agent ha1.example.net  203.0.113.2 · 2001:db8::1   (srv-cache)
   Care-of    192.168.7.2 on wlan0  →  seen by home agent as 198.51.100.7:10022   NAT: detected
   Tunnel     UDP/4191 over IPv4   rx 812 MB   tx 96 MB   keepalive 110 s   3 packets refused
+  Data plane portable   (kernel: not permitted: CAP_BPF is needed)
   Binding    seq 4711, lifetime 420 s, refresh in 187 s, last BA 23 s ago   esp aes-cbc hmac-sha256-128
   Handover   12 s ago  eth0 (IPv6) → wlan0 (IPv4 behind NAT)  outage 38 ms, 0 packets lost
   Standby    wwan0 10.64.3.9 (ready, 62 ms)
@@ -200,6 +201,7 @@ def test_home_agent_status_golden() -> None:
   Nodes      3 configured, 2 bound, 1 of 62 pool addresses in use
   Updates    812 accepted, 2 rejected (sequence out of window: 2), 9 ignored (bad ICV: 9)
   Tunnel     rx 1 B   tx 1 B   4 packets refused
+  Data plane kernel
   Uptime     5 s"""
 
 

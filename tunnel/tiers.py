@@ -1,0 +1,105 @@
+"""The tiers of the data plane: the fastest that this host can have, its TUN device, and why not a faster one.
+
+Performs I/O. Each tier wants its TUN device opened in its own way, so device and plane are opened together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from tunnel.endpoint import Endpoint
+from tunnel.plane import DataPlane, DataPlaneChoice, OnControl, OnFault, OnSilence, Tier, TierReport
+from tunnel.portable import PortablePlane
+from tunnel.tun import TunDevice
+
+
+class TierUnavailable(Exception):
+    """This host cannot have the tier; the text says why, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a data plane is given: its endpoint, and whom it tells what."""
+
+    endpoint: Endpoint
+    on_control: OnControl
+    on_fault: OnFault
+    on_silence: OnSilence | None = None
+
+
+class Tunnel:
+    """A TUN device and the data plane on it."""
+
+    def __init__(
+        self, device: TunDevice, plane: DataPlane, reopen: Callable[[], TunDevice], report: TierReport
+    ) -> None:
+        self.device = device
+        self.plane = plane
+        self.report = report
+        self._reopen = reopen
+
+    def renew_device(self) -> None:
+        """Go on with a new device of the same name, since somebody deleted the old one. OSError if not."""
+        self.device.close()
+        self.device = self._reopen()
+        self.plane.renew(self.device)
+
+    def close(self) -> None:
+        """Stop the plane and delete the device. Closing twice does nothing."""
+        self.plane.close()
+        self.device.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a tier is brought up. Either function raises TierUnavailable if this host cannot have it."""
+
+    open_device: Callable[[str, int], TunDevice]
+    open_plane: Callable[[TunDevice, Wiring], DataPlane]
+
+
+def _portable_plane(device: TunDevice, wiring: Wiring) -> DataPlane:
+    return PortablePlane(device, wiring.endpoint, wiring.on_control, wiring.on_fault, wiring.on_silence)
+
+
+_WAYS: Mapping[Tier, _Way] = {Tier.PORTABLE: _Way(TunDevice.open, _portable_plane)}
+
+
+def open_tunnel(choice: DataPlaneChoice, name: str, mtu: int, wiring: Wiring) -> Tunnel:
+    """Open TUN device `name` and the tier of `choice`, or the next slower one that works.
+
+    OSError, with a message for a person, if there is no TUN device to be had at all.
+    """
+    reasons = [] if choice == "auto" else [f"{choice} is configured"]
+    for tier in _candidates(choice):
+        try:
+            device, plane = _open(tier, name, mtu, wiring)
+        except TierUnavailable as unavailable:
+            reasons.append(f"{tier.value}: {unavailable}")
+            continue
+        report = TierReport(tier, choice, None if tier is Tier.KERNEL else "; ".join(reasons))
+        return Tunnel(device, plane, partial(_WAYS[tier].open_device, name, mtu), report)
+    raise AssertionError("the portable tier is always available")
+
+
+def _open(tier: Tier, name: str, mtu: int, wiring: Wiring) -> tuple[TunDevice, DataPlane]:
+    way = _WAYS.get(tier)
+    if way is None:
+        raise TierUnavailable("not in this version")
+    device = way.open_device(name, mtu)
+    try:
+        return device, way.open_plane(device, wiring)
+    except TierUnavailable:
+        device.close()
+        raise
+
+
+def _candidates(choice: DataPlaneChoice) -> Iterator[Tier]:
+    """The tier that was chosen and those below it, which replace it where it cannot be had."""
+    chosen = choice == "auto"
+    for tier in Tier:
+        chosen = chosen or tier.value == choice
+        if chosen:
+            yield tier
