@@ -4,8 +4,7 @@ Performs I/O (asyncio, rtnetlink, nfnetlink). RFC 6275 section 11.5.1.
 
 An event is only a hint. It is never applied: it makes the truth be read again, once for all hints of a
 moment. So an event that was lost (ENOBUFS), doubled or overtaken cannot leave a wrong picture, and a
-host on which nothing changes is never woken up. The sockets are our own: with pyroute2's AsyncIPRoute an
-overrun is the end of the socket.
+host on which nothing changes is never woken up.
 """
 
 from __future__ import annotations
@@ -14,40 +13,26 @@ import asyncio
 import contextlib
 import errno
 import socket
-import struct
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 
-from movement.links import LinkReader, Message, split
+from movement.links import LinkReader
 from movement.snapshot import Snapshot
-
-
-class Event(IntEnum):
-    """rtnetlink messages that are heard."""
-
-    NEW_LINK = 16
-    DELETE_LINK = 17
-    NEW_ADDRESS = 20
-    DELETE_ADDRESS = 21
-    NEW_ROUTE = 24
-    DELETE_ROUTE = 25
-    DELETE_RULE = 33
-
+from wire import rtnetlink
+from wire.netlink import Message, attributes, number_in, split, text_in
+from wire.rtnetlink import Kind, RuleAttribute
 
 _LINKS, _IPV4_ADDRESSES, _IPV4_ROUTES, _IPV4_RULES = 1, 5, 7, 8
 _IPV6_ADDRESSES, _IPV6_ROUTES, _IPV6_RULES = 9, 11, 19
 _GROUPS = (_LINKS, _IPV4_ADDRESSES, _IPV4_ROUTES, _IPV4_RULES, _IPV6_ADDRESSES, _IPV6_ROUTES, _IPV6_RULES)
 _SOL_NETLINK, _ADD_MEMBERSHIP, _SO_RCVBUFFORCE = 270, 1, 33
-_RULE_PRIORITY, _RULE_PROTOCOL = 6, 21
 _MAIN_TABLE = 254
 _UP = 0x1
 
 _NETFILTER, _NFTABLES_GROUP, _NFTABLES = 12, 7, 10
-_NFT_TABLE_NAME = 1
+_NFT_FIXED, _NFT_TABLE_NAME = 4, 1
 _NFT_DELETIONS = frozenset({2, 5, 8, 11})
 """Of tables, chains, rules, sets: all of them name their table in the attribute _NFT_TABLE_NAME."""
 
@@ -159,43 +144,43 @@ class Watcher:
 
     def _route_message(self, message: Message) -> None:
         match message.kind:
-            case Event.NEW_LINK | Event.DELETE_LINK:
+            case Kind.NEW_LINK | Kind.DELETE_LINK:
                 self._link_message(message)
-            case Event.NEW_ADDRESS | Event.DELETE_ADDRESS:
-                index = struct.unpack_from("=I", message.body, 4)[0]
+            case Kind.NEW_ADDRESS | Kind.DELETE_ADDRESS:
+                index = rtnetlink.ADDRESS.unpack_from(message.body)[-1]
                 if index != self._device_index:
                     self._hint()
-                elif message.kind == Event.DELETE_ADDRESS:
+                elif message.kind == Kind.DELETE_ADDRESS:
                     self._removed(f"an address of {self._ours.device}", message.port)
-            case Event.NEW_ROUTE | Event.DELETE_ROUTE:
+            case Kind.NEW_ROUTE | Kind.DELETE_ROUTE:
                 destination_length, table, protocol = (message.body[i] for i in (1, 4, 5))
                 if protocol == self._ours.protocol:
-                    if message.kind == Event.DELETE_ROUTE:
+                    if message.kind == Kind.DELETE_ROUTE:
                         self._removed("a route of ours", message.port)
                 elif destination_length == 0 and table == _MAIN_TABLE:
                     self._hint()
-            case Event.DELETE_RULE:
-                attributes = _attributes(message.body[12:])
-                if attributes.get(_RULE_PROTOCOL, b"\0")[0] == self._ours.protocol:
-                    priority = int.from_bytes(attributes.get(_RULE_PRIORITY, b""), sys.byteorder)
+            case Kind.DELETE_RULE:
+                found = attributes(message.body, rtnetlink.RULE.size)
+                if number_in(found.get(RuleAttribute.PROTOCOL)) == self._ours.protocol:
+                    priority = number_in(found.get(RuleAttribute.PRIORITY)) or 0
                     self._removed(f"rule {priority}", message.port)
             case _:
                 return
 
     def _link_message(self, message: Message) -> None:
-        index, flags = struct.unpack_from("=iI", message.body, 4)
-        if self._ours.device and message.kind == Event.NEW_LINK and index != self._device_index:
+        _, _, index, flags, _ = rtnetlink.LINK.unpack_from(message.body)
+        if self._ours.device and message.kind == Kind.NEW_LINK and index != self._device_index:
             self._device_index = _index(self._ours.device)
         if index != self._device_index:
             self._hint()
             self._lost = self._lost or not flags & _UP
-        elif message.kind == Event.DELETE_LINK or not flags & _UP:
+        elif message.kind == Kind.DELETE_LINK or not flags & _UP:
             self._interference(f"the device {self._ours.device} was taken by {_culprit(message.port)}")
 
     def _nftables_message(self, message: Message) -> None:
         """Our own replacement of the table removes and creates it: only the last word counts."""
-        name = _attributes(message.body[4:]).get(_NFT_TABLE_NAME, b"").rstrip(b"\0")
-        if message.kind >> 8 != _NFTABLES or name != self._ours.nft_table.encode():
+        name = text_in(attributes(message.body, _NFT_FIXED).get(_NFT_TABLE_NAME))
+        if message.kind >> 8 != _NFTABLES or name != self._ours.nft_table:
             return
         gone = f"the nft table {self._ours.nft_table} was changed"
         if message.kind & 0xFF in _NFT_DELETIONS:
@@ -294,14 +279,3 @@ def _culprit(port: int) -> str:
         return f"{Path(f'/proc/{port}/comm').read_text().strip()} (process {port})"
     except OSError:
         return f"process {port}"
-
-
-def _attributes(data: bytes) -> dict[int, bytes]:
-    """Type -> value of netlink attributes."""
-    found: dict[int, bytes] = {}
-    at = 0
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
-        found[kind & 0x3FFF] = data[at + 4 : at + length]
-        at += (max(length, 4) + 3) & ~3
-    return found

@@ -2,8 +2,7 @@
 
 Performs I/O. RFC 3549.
 
-The socket is our own rather than pyroute2's, whose synchronous one refuses to work in a thread that runs
-an event loop. Here the send of a batch returns when the kernel has done all of it.
+The send of a batch returns when the kernel has done all of it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from typing import Any, TypeVar
 
 from tunnel import rtmessages
 from tunnel.kernel import Address, AddressOnLink, KernelError, KernelRoute, Owner, ProxyNeighbour, Rule
-from tunnel.rtmessages import DONE, ERROR, Change, Device
+from tunnel.rtmessages import Change, Device
+from wire.netlink import DONE, ERROR, numbered, split
 
 T = TypeVar("T")
 
@@ -101,9 +101,9 @@ class Rtnetlink:
             return None
         self._sequence += 1
         try:
-            self._socket.send(rtmessages.numbered([rtmessages.get_device(index)], self._sequence))
-            for kind, _, data in rtmessages.split(self._socket.recv(65536)):
-                return None if kind == ERROR else rtmessages.device_state(data)
+            self._socket.send(numbered([rtmessages.get_device(index)], self._sequence))
+            for answer in split(self._socket.recv(65536)):
+                return None if answer.kind == ERROR else rtmessages.device_state(answer.body)
         except OSError as error:
             raise explained(f"read the state of {name}", error.errno) from None
         return None
@@ -131,11 +131,11 @@ class Rtnetlink:
         self._sequence += len(batch)
         results: dict[int, int] = {}
         try:
-            self._socket.send(rtmessages.numbered([change.message for change in batch], first))
+            self._socket.send(numbered([change.message for change in batch], first))
             while len(results) < len(batch):
-                for kind, sequence, data in rtmessages.split(self._socket.recv(65536)):
-                    if kind == ERROR and sequence >= first:
-                        results[sequence] = rtmessages.error_number(data)
+                for answer in split(self._socket.recv(65536)):
+                    if answer.kind == ERROR and answer.sequence >= first:
+                        results[answer.sequence] = answer.error
         except OSError as error:
             raise explained("change the kernel's configuration", error.errno) from None
         return [results[number] for number in range(first, first + len(batch))]
@@ -153,26 +153,24 @@ class Rtnetlink:
         for query in queries:
             known = self._decoded.get(query, {})
             self._decoded[query] = fresh = {
-                body: known[body] if body in known else read(message)
-                for message in self._ask(query)
-                for body in (message[rtmessages.HEADER_SIZE :],)
+                body: known[body] if body in known else read(body) for body in self._ask(query)
             }
             yield from (value for value in fresh.values() if value is not None)
 
     def _ask(self, query: bytes) -> Iterator[bytes]:
-        """The messages that answer a dump request; none for a table or family that does not exist."""
+        """What the messages that answer a dump request say; nothing if there is no such table or family."""
         self._sequence += 1
         answer: list[bytes] = []
         try:
-            self._socket.send(rtmessages.numbered([query], self._sequence))
+            self._socket.send(numbered([query], self._sequence))
             while True:
-                for kind, sequence, data in rtmessages.split(self._socket.recv(65536)):
-                    if sequence != self._sequence:
+                for message in split(self._socket.recv(65536)):
+                    if message.sequence != self._sequence:
                         continue
-                    if kind not in (ERROR, DONE):
-                        answer.append(data)
-                    elif (number := rtmessages.error_number(data)) and number not in _NOTHING_THERE:
-                        raise OSError(number, os.strerror(number))
+                    if message.kind not in (ERROR, DONE):
+                        answer.append(message.body)
+                    elif message.error and message.error not in _NOTHING_THERE:
+                        raise OSError(message.error, os.strerror(message.error))
                     else:
                         return iter(answer)
         except OSError as error:

@@ -15,6 +15,7 @@ from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.forwarding import ForwardingTable, Route, peer_of
 from tunnel.path import Encapsulation, TunnelPath
 from wire.ip import IPv4Header, IPv6Header
+from wire.netlink import attributes, message, split, text
 from wire.options import UnknownOption
 from wire.profile import TlvLayout
 from wire.vendor import interruption_in, observed_in, protection_in
@@ -59,6 +60,10 @@ def _vendor(data: bytes) -> object:
     return observed_in(options), interruption_in(options), protection_in(options)
 
 
+def _netlink(data: bytes) -> object:
+    return [(one.error, attributes(one.body, 4)) for one in split(data)]
+
+
 def _recall(data: bytes) -> object:
     try:
         document = json.loads(data)
@@ -91,6 +96,7 @@ home_address = "2001:db8:99::77"
 key_file = "/k"
 """
 _MEMORY = b'{"next_sequence":7,"next_esp_sequence":9,"seen":[["2001:db8::1",7,3]],"home_agents":[]}'
+_NETLINK = 2 * message(20, 1, bytes(4), [(3, text("eth0")), (8, bytes(4))])
 _REQUEST = b'{"jsonrpc":"2.0","id":1,"method":"roam","params":{"to":"eth0","dry_run":true}}'
 
 DAEMON_TARGETS: tuple[Target, ...] = (
@@ -103,6 +109,7 @@ DAEMON_TARGETS: tuple[Target, ...] = (
         (),
     ),
     Target("control request", (_REQUEST,), decode_request, ()),
+    Target("netlink", (_NETLINK,), _netlink, ()),
     Target("memory", (_MEMORY,), _recall, ()),
 )
 SLOW_TARGETS: tuple[Target, ...] = (
