@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench fuzz conformance setup clean
+.PHONY: demo test check bench bench-peers bench-home-agent bench-idle fuzz conformance setup clean
 
 demo: setup
 	$(BIN)/mnctl lab run tour
@@ -18,6 +18,15 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks data-plane
+
+bench-home-agent: setup
+	$(BIN)/python -m benchmarks home-agent
+
+bench-idle: setup bench-peers
+	$(BIN)/python -m benchmarks idle
+
+bench-peers:
+	sh packaging/install-benchmark-peers
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --count 2000000

@@ -1,4 +1,4 @@
-"""The command line of the benchmarks: `python -m benchmarks data-plane [--quick]`.
+"""The command line of the benchmarks: `python -m benchmarks WHICH [--quick]`.
 
 Performs I/O.
 """
@@ -8,49 +8,95 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
-from benchmarks.data_plane import Plan, run, table, write
+from benchmarks import data_plane as data_plane_benchmark
+from benchmarks import home_agent as home_agent_benchmark
+from benchmarks import idle as idle_benchmark
+from benchmarks.machine import write
 from benchmarks.tiers import TIERS
 
 RESULTS = Path(__file__).parent / "results"
 _NEEDED = {"iperf3": "iperf3", "ping": "iputils-ping", "ip": "iproute2"}
+CommandT = TypeVar("CommandT", bound=Callable[..., object])
 
 
 @click.group()
 def benchmarks() -> None:
     """Measure this product on this machine. Needs root: every benchmark builds namespaces of its own."""
-
-
-@benchmarks.command("data-plane")
-@click.option("--quick", is_flag=True, help="Two formats, few and short pairs: a look, not a figure.")
-@click.option("--tier", "tiers", multiple=True, type=click.Choice(sorted(TIERS)), help="Default: all.")
-@click.option("--pairs", type=click.IntRange(1, 100), help="Raw and tunnelled runs per figure. Default: 5.")
-@click.option("--seconds", type=click.IntRange(1, 600), help="Length of each run. Default: 1.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Default: benchmarks/results/data_plane.json, with --quick build/data_plane_quick.json.",
-)
-def data_plane(
-    quick: bool, tiers: tuple[str, ...], pairs: int | None, seconds: int | None, output: Path | None
-) -> None:
-    """Throughput, added round trip and small packets of each tier, as ratios to the raw path."""
     if os.geteuid():
         raise click.ClickException("needs root, to build network namespaces")
     for program, package in _NEEDED.items():
         if shutil.which(program) is None:
             raise click.ClickException(f"{program} is missing: apt-get install {package}")
-    plan = Plan.quick() if quick else Plan.full()
+
+
+def _common(name: str) -> Callable[[CommandT], CommandT]:
+    """The options that every benchmark has; `name` is that of its result file."""
+    quick = click.option("--quick", is_flag=True, help="Little and short: a look, not a figure.")
+    output = click.option(
+        "--output",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help=f"Default: benchmarks/results/{name}.json, with --quick build/{name}_quick.json.",
+    )
+    return lambda command: quick(output(command))
+
+
+@benchmarks.command("data-plane")
+@_common("data_plane")
+@click.option("--tier", "tiers", multiple=True, type=click.Choice(sorted(TIERS)), help="Default: all.")
+@click.option("--pairs", type=click.IntRange(1, 100), help="Raw and tunnelled runs per figure. Default: 5.")
+@click.option("--seconds", type=click.IntRange(1, 600), help="Length of each run. Default: 1.")
+def data_plane(
+    quick: bool, output: Path | None, tiers: tuple[str, ...], pairs: int | None, seconds: int | None
+) -> None:
+    """Throughput, added round trip and small packets of each tier, as ratios to the raw path."""
+    plan = data_plane_benchmark.Plan.quick() if quick else data_plane_benchmark.Plan.full()
     plan = plan.adjusted(tiers or tuple(sorted(TIERS)), pairs, seconds)
     load_before = os.getloadavg()
-    rows = run(plan, lambda line: print(line, file=sys.stderr, flush=True))
+    rows = data_plane_benchmark.run(plan, _say)
     target = output or (Path("build/data_plane_quick.json") if quick else RESULTS / "data_plane.json")
-    write(target, plan, rows, load_before)
-    print(table(rows))
+    data_plane_benchmark.write(target, plan, rows, load_before)
+    print(data_plane_benchmark.table(rows))
     print(f"\n{len(rows)} rows in {target}")
+
+
+@benchmarks.command("home-agent")
+@_common("home_agent")
+@click.option("--bindings", type=click.IntRange(2, 60000), help="Default: 10000, with --quick 2000.")
+@click.option("--tunnel", default="", help='Lines of [tunnel] for both daemons, as data_plane = "portable".')
+def home_agent(quick: bool, output: Path | None, bindings: int | None, tunnel: str) -> None:
+    """Binding Updates a second, throughput and memory with thousands of bindings."""
+    plan = home_agent_benchmark.Plan.quick() if quick else home_agent_benchmark.Plan()
+    plan = replace(plan, bindings=bindings or plan.bindings, tunnel=tunnel)
+    _keep("home_agent", quick, output, home_agent_benchmark.run(plan, _say))
+
+
+@benchmarks.command("idle")
+@_common("idle")
+@click.option("--seconds", type=click.IntRange(10, 3600), help="How long to watch. Default: 240.")
+@click.option("--tunnel", default="", help='Lines of [tunnel] for both daemons, as data_plane = "portable".')
+def idle(quick: bool, output: Path | None, seconds: int | None, tunnel: str) -> None:
+    """Wake-ups, processor time and memory of daemons that nobody uses, and of wireguard-go."""
+    plan = idle_benchmark.Plan.quick() if quick else idle_benchmark.Plan()
+    plan = replace(plan, seconds=seconds or plan.seconds, tunnel=tunnel)
+    _keep("idle", quick, output, idle_benchmark.run(plan, _say))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _keep(name: str, quick: bool, output: Path | None, document: Mapping[str, object]) -> None:
+    """Write a result to where it belongs: a look never replaces a figure."""
+    target = output or (Path(f"build/{name}_quick.json") if quick else RESULTS / f"{name}.json")
+    write(target, document)
+    print(f"in {target}")
 
 
 if __name__ == "__main__":

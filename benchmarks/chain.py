@@ -34,6 +34,15 @@ class Chain:
 
     names: dict[str, str]
 
+    def add_node(self, stack: ExitStack, node: str) -> None:
+        """One namespace more, which `stack` removes."""
+        name = self.names[node] = f"{self.names['router'].removesuffix('router')}{node}"
+        _make(self, stack, node, name)
+
+    def connect(self, near: str, near_host: int, far: str, far_host: int, network: int) -> None:
+        """A link; each end is called like the node it leads to and has addresses in `network`."""
+        _connect(self, near, near_host, far, far_host, network)
+
     def command(self, node: str, *command: str) -> list[str]:
         return ["ip", "netns", "exec", self.names[node], *command]
 
@@ -63,9 +72,7 @@ def chain() -> Iterator[Chain]:
     built = Chain({node: f"{prefix}-{node}" for node in NODES})
     with ExitStack() as stack:
         for node, name in built.names.items():
-            subprocess.run(["ip", "netns", "add", name], check=True)
-            stack.callback(subprocess.run, ["ip", "netns", "del", name], check=False)
-            built.ip(node, "link set lo up")
+            _make(built, stack, node, name)
         for link in _LINKS:
             _connect(built, *link)
         for node in ("router", "ha"):
@@ -74,6 +81,12 @@ def chain() -> Iterator[Chain]:
             subprocess.run(command, check=True)
         _add_routes(built)
         yield built
+
+
+def _make(built: Chain, stack: ExitStack, node: str, name: str) -> None:
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    stack.callback(subprocess.run, ["ip", "netns", "del", name], check=False)
+    built.ip(node, "link set lo up")
 
 
 def _connect(built: Chain, near: str, near_host: int, far: str, far_host: int, network: int) -> None:

@@ -27,7 +27,8 @@ from benchmarks.measure import (
     throughput_server,
     tunnelled,
 )
-from benchmarks.tiers import TIERS, Format, Running, up
+from benchmarks.running import Running
+from benchmarks.tiers import TIERS, Format, up
 
 SCHEMA = "mn-bench/data-plane/1"
 Say = Callable[[str], None]

@@ -6,7 +6,6 @@ Performs I/O.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.chain import Chain
+from benchmarks.running import Running
 from tunnel.path import Encapsulation
 
 _DEVICE = "mip0"
 _ROOT = Path(__file__).parent.parent
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +31,6 @@ class Format:
 
     def __str__(self) -> str:
         return f"{self.encapsulation.value}/ipv{self.outer}"
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """The processes of a tunnel that is up."""
-
-    pids: tuple[int, ...]
-
-    def cpu_seconds(self) -> float:
-        """User and system time of all of them so far."""
-        total = 0
-        for pid in self.pids:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-        return total / _TICKS
-
-    def resident_mib(self) -> float:
-        """Of the largest of them."""
-        return max(_resident_kib(pid) for pid in self.pids) / 1024
 
 
 class Tier(Protocol):
@@ -128,10 +108,3 @@ def _stop_end(end: subprocess.Popen[str]) -> None:
 def _is_noise(reason: str) -> bool:
     """Multicast that the hosts' own kernels send to every interface."""
     return reason == "link-local-or-multicast"
-
-
-def _resident_kib(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    return 0

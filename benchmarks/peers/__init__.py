@@ -1,0 +1,1 @@
+"""Other programs that carry packets between two ends, with configurations as their users write them."""
