@@ -119,6 +119,17 @@ def unplug(name: str | None, interface: str) -> None:
     _or_fail(lambda: find_lab(name).ask({"unplug": interface}))
 
 
+@lab.command(name="do")
+@_in_lab
+@click.argument("step")
+def do_(name: str | None, step: str) -> None:
+    """Do what a STEP of a scenario would, for example 'lose = 30, on = "cafe"' (docs/scenarios.md)."""
+    from lab.registry import find_lab
+
+    _require_root()
+    _or_fail(lambda: find_lab(name).ask({"step": step}))
+
+
 @lab.command()
 @click.argument("scenario")
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead of lines and a table.")

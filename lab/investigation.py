@@ -41,9 +41,10 @@ class Investigation:
         roles, machines = lab.topology.roles, lab.machines
         node = machines[roles.mobile_node]
         witness = directory / "witness.jsonl"
+        watcher = node.spawn([sys.executable, "-S", "-m", "lab.monitor", str(witness)], LOGS / "witness.log")
         investigation = Investigation(
             witness,
-            node.spawn([sys.executable, "-S", "-m", "lab.monitor", str(witness)], LOGS / "witness.log"),
+            watcher,
             Observer(lab.topology.home_agent.addresses, roles.port, roles.home_addresses),
             {i: (_capture(node, i, directory), Seen()) for i in lab.topology.mobile_node.interfaces},
             (_capture(machines[roles.home_agent], FIXED, directory), Seen()),
@@ -52,6 +53,7 @@ class Investigation:
         )
         for capture in investigation.captures:
             capture.wait_until_running()
+        lab.observers |= {watcher.pid, *(capture.program.pid for capture in investigation.captures)}
         return investigation
 
     @property

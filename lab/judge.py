@@ -133,9 +133,9 @@ class Verdict:
 def judge_window(window: Window, evidence: Evidence) -> Handover | None:
     """What happened in one window; None when the mobile node stayed where it was, and rightly so."""
     old = _last_acknowledged(evidence, window.started_ns)
-    interface, ack = _first_acknowledged(window, evidence)
     may_stay = old is not None and old[0] != window.cut
-    if may_stay and (interface is None or (old is not None and interface == old[0])):
+    interface, ack = _first_acknowledged(window, evidence, old if may_stay else None)
+    if may_stay and interface is None:
         return None
     if interface is None:
         interface = _expected_interface(window)
@@ -250,15 +250,21 @@ def _last_acknowledged(evidence: Evidence, before_ns: int) -> tuple[str, str] | 
     return None if last is None else last[1:]
 
 
-def _first_acknowledged(window: Window, evidence: Evidence) -> tuple[str | None, Sighting | None]:
-    """The first acknowledgement that answers an update of this window, and on which interface."""
+def _first_acknowledged(
+    window: Window, evidence: Evidence, stayed: tuple[str, str] | None
+) -> tuple[str | None, Sighting | None]:
+    """The first acknowledgement that answers an update of this window, and on which interface.
+
+    Those of where the mobile node `stayed` (interface and family) are of no interest.
+    """
     best: tuple[str | None, Sighting | None] = (None, None)
     for interface, seen in evidence.seen.items():
         updates = _between(seen, window.started_ns, window.until_ns, Kind.UPDATE)
         if not updates:
             continue
-        for ack in _between(seen, updates[0].at_ns, window.until_ns, Kind.ACK)[:1]:
-            if best[1] is None or ack.at_ns < best[1].at_ns:
+        for ack in _between(seen, updates[0].at_ns, window.until_ns, Kind.ACK):
+            elsewhere = (interface, _family(ack, evidence)) != stayed
+            if elsewhere and (best[1] is None or ack.at_ns < best[1].at_ns):
                 best = (interface, ack)
     return best
 

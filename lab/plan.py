@@ -9,10 +9,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
-from lab.topology import CORE, Host, Network, Service, Topology
+from lab.access import (
+    LAN,
+    UPLINK,
+    name_servers,
+    nat_rules,
+    router_address,
+    router_files,
+    router_services,
+    translator,
+)
+from lab.topology import CORE, Host, Service, Topology
 
-UPLINK = "uplink"
-LAN = "lan"
 SWITCH = "switch"
 FIXED = "eth0"
 """The interface of a host that has a fixed place."""
@@ -44,22 +52,6 @@ _SWITCH_SYSCTL = {
     "net.bridge.bridge-nf-call-arptables": 0,
 }
 _STATIC_HOST_SYSCTL = {"net.ipv6.conf.all.accept_ra": 0, "net.ipv6.conf.default.accept_ra": 0}
-
-_NAT = f"""
-table ip nat {{
-    chain postrouting {{
-        type nat hook postrouting priority srcnat
-        oifname "{UPLINK}" masquerade fully-random
-    }}
-}}
-table ip filter {{
-    chain forward {{
-        type filter hook forward priority filter
-        iifname "{UPLINK}" ct state new drop
-    }}
-}}
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Wire:
@@ -105,11 +97,6 @@ def plan(topology: Topology) -> Plan:
 def far_end(host: str, interface: str) -> str:
     """The name of the loose end of a cable, wherever it is plugged in."""
     return f"{host}-{interface}"
-
-
-def router_address(prefix: IPv4Network | IPv6Network) -> IPv4Address | IPv6Address:
-    """The router of a network has its first address."""
-    return prefix[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,37 +175,16 @@ def _router(topology: Topology, name: str, uplink: _Uplink) -> Machine:
             lines.append(f"address add {router_address(prefix)}/{prefix.prefixlen} dev {LAN}{nodad}")
     if name == topology.home_agent.network:
         lines += _routes_home(topology, *topology.home_agent.addresses)
+    lines += translator(network)
     return Machine(
         name,
         early_sysctl=_ROUTER_SYSCTL,
         ip=tuple(lines),
         late_sysctl=_SWITCH_SYSCTL,
-        nft=_NAT if network.nat else "",
-        files={"/etc/dnsmasq.conf": _access_server(topology, network)} if network.access else {},
-        services=_ACCESS_SERVICES if network.access else (),
+        nft=nat_rules(network),
+        files=router_files(network, name_servers(topology)),
+        services=tuple(router_services(network)),
     )
-
-
-_ACCESS_SERVICES = (Service(command="dnsmasq --keep-in-foreground --conf-file=/etc/dnsmasq.conf"),)
-
-
-def _access_server(topology: Topology, network: Network) -> str:
-    """dnsmasq.conf of an access router: DHCP that answers at once, and router advertisements."""
-    lines = ["port=0", "user=root", f"interface={LAN}", "bind-interfaces", "log-facility=-"]
-    servers = [a for host in topology.host.values() for a in host.addresses if _serves_names(host)]
-    if network.ipv4 is not None:
-        first, last = network.ipv4[10], network.ipv4[min(60, network.ipv4.num_addresses - 2)]
-        lines += [f"dhcp-range={first},{last},{network.ipv4.netmask},1h", "dhcp-authoritative", "no-ping"]
-        lines += [f"dhcp-option=option:dns-server,{a}" for a in servers if a.version == 4]
-        lines += ["dhcp-leasefile=/var/lib/misc-dnsmasq.leases"]
-    if network.ipv6 is not None:
-        lines += [f"dhcp-range={network.ipv6.network_address},ra-only,64,1h", "enable-ra"]
-        lines += [f"dhcp-option=option6:dns-server,[{a}]" for a in servers if a.version == 6]
-    return "\n".join(lines) + "\n"
-
-
-def _serves_names(host: Host) -> bool:
-    return any(service.name == "dnsmasq" for service in host.services)
 
 
 def _host(topology: Topology, name: str, host: Host) -> Machine:

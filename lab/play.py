@@ -19,8 +19,9 @@ from lab.judge import Window, judge_window, verdict
 from lab.namespaces import STATE, LabError
 from lab.report import report
 from lab.running import LOGS, RunningLab, tail
-from lab.scenario import Action, Scenario, Step
+from lab.scenario import Scenario
 from lab.screen import Screen
+from lab.step import Action, Step
 from lab.streams.journal import now_ns
 from lab.timeline import timeline
 from lab.traffic import Traffic
@@ -28,7 +29,7 @@ from lab.traffic import Traffic
 EVIDENCE = STATE / "evidence"
 _BOUND_WITHIN = 30.0
 _TALKING_WITHIN = 10.0
-_MOVES = (Action.MOVE, Action.UNPLUG, Action.PLUG, Action.ROAM)
+_CUTS = (Action.MOVE, Action.PLUG, Action.FLAP, Action.SUSPEND)
 
 
 def play(lab: RunningLab, scenario: Scenario, name: str, directory: Path | None, as_json: bool) -> int:
@@ -51,7 +52,7 @@ def play(lab: RunningLab, scenario: Scenario, name: str, directory: Path | None,
     investigation.end()
     # Judged once more, now that every capture is complete.
     evidence = investigation.evidence(traffic.streams())
-    handovers = [one for window in run.moves if (one := judge_window(window, evidence)) is not None]
+    handovers = [one for window in run.windows if (one := judge_window(window, evidence)) is not None]
     judged = verdict(handovers, sessions, scenario.expect)
     said = report(name, handovers, sessions, judged)
     said["machine"] = {"processors": os.cpu_count(), "load": round(os.getloadavg()[0], 2)}
@@ -76,33 +77,28 @@ class _Run:
     traffic: Traffic
     screen: Screen
     windows: list[Window] = field(default_factory=list)
-    moves: list[Window] = field(default_factory=list)
-    """Those in which the mobile node may have moved."""
 
     def step(self, index: int, step: Step) -> None:
         """Take one step, watch what it does, and tell."""
         self.screen.doing(step.text)
         before, cable = self._plugged(), cable_of(self.lab, step)
-        started = now_ns()
-        perform(self.lab, self.scenario, step)
+        started = perform(self.lab, step, self.scenario.dark_ms)
         time.sleep(self.scenario.watch_s if step.watch_s is None else step.watch_s)
         window = Window(
             index,
             step.text,
             started,
             now_ns(),
-            cut=step.unplug or (cable if step.action in (Action.MOVE, Action.PLUG) else None),
+            cut=step.unplug or (cable if step.action in _CUTS else None),
             before=before,
             after=self._plugged(),
         )
         self.windows.append(window)
-        if step.action in _MOVES:
-            self.moves.append(window)
-            handover = judge_window(window, self.investigation.evidence(self.traffic.streams()))
-            if handover is not None:
-                self.screen.handover(handover, self.scenario.expect.outage_ms)
-                return
-        self.screen.other(index, step)
+        handover = judge_window(window, self.investigation.evidence(self.traffic.streams()))
+        if handover is None:
+            self.screen.other(index, step)
+        else:
+            self.screen.handover(handover, self.scenario.expect.outage_ms)
 
     def _plugged(self) -> dict[str, str]:
         node = self.lab.topology.roles.mobile_node

@@ -23,6 +23,8 @@ from lab.namespaces import STATE, LabError, enter
 DESCRIPTION = STATE / "lab.json"
 CONTROL = STATE / "control.sock"
 _STOP_WITHIN = 20.0
+_ANSWER_WITHIN = 3700.0
+"""A step of a scenario may take an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Entry:
     def ask(self, request: Mapping[str, object]) -> None:
         """Have the supervisor do something; raises LabError with its answer when it does not."""
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(30)
+            connection.settimeout(_ANSWER_WITHIN)
             try:
                 connection.connect(f"/proc/{self.pid}/root{CONTROL}")
                 connection.sendall(json.dumps(request).encode() + b"\n")

@@ -5,7 +5,10 @@ Performs I/O. Belongs to the supervisor; its own network namespace is where unpl
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -14,9 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.namespaces import STATE, LabError, Namespace, create, run
+from lab.faults import Faults
+from lab.namespaces import STATE, LabError, Namespace, create, environment, run
 from lab.plan import SWITCH, Machine, Plan, far_end, plan
-from lab.topology import Service, Topology
+from lab.topology import CORE, Service, Topology
 from tunnel.keys import Method, generate_keys
 
 LOGS = STATE / "log"
@@ -32,6 +36,10 @@ class RunningLab:
     machines: dict[str, Namespace]
     cables: dict[tuple[str, str], str | None] = field(default_factory=dict)
     programs: dict[tuple[str, str], subprocess.Popen[bytes]] = field(default_factory=dict)
+    faults: dict[str, Faults] = field(default_factory=dict)
+    """What is wrong with networks."""
+    observers: set[int] = field(default_factory=set)
+    """Processes on machines that belong to none of them: they look on."""
 
     @staticmethod
     def build(topology: Topology) -> RunningLab:
@@ -62,6 +70,8 @@ class RunningLab:
     def start(self, host: str, service: Service) -> None:
         """Start one program on a host; returns when it says that it is ready."""
         words = shlex.split(service.command)
+        if shutil.which(words[0], path=environment()["PATH"]) is None:
+            raise LabError(f"{words[0]}, which {host} is to run, is not installed")
         log = LOGS / f"{host}.{service.name}.log"
         program = self.machines[host].spawn(words, log)
         self.programs[host, service.name] = program
@@ -116,6 +126,24 @@ class RunningLab:
         if network is not None:
             self.machines[network].run(["ip", "link", "set", far_end(host, interface), "netns", "1"])
             self.cables[host, interface] = None
+
+    def send_single_packets(self, network: str) -> None:
+        """Have whoever sends into a network cut large segments before its router weighs them."""
+        self.machines[CORE].run(["ip", "link", "set", network, "gso_max_segs", "1"])
+        for host, interface in self.cables:
+            self.machines[host].run(["ip", "link", "set", interface, "gso_max_segs", "1"])
+
+    def signal_all(self, host: str, number: signal.Signals, only: Iterable[int] | None = None) -> list[int]:
+        """Send a signal to every program on a host, and return which these were."""
+        machine = self.machines[host]
+        here = os.readlink(f"/proc/{machine.pid}/ns/net")
+        reached = []
+        for pid in only or (int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
+            with contextlib.suppress(OSError):  # when it has ended by itself
+                if pid not in (machine.pid, *self.observers) and os.readlink(f"/proc/{pid}/ns/net") == here:
+                    os.kill(pid, number)
+                    reached.append(pid)
+        return reached
 
     def _check(self, host: str, interface: str) -> None:
         if (host, interface) not in self.cables:

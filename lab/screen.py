@@ -19,7 +19,8 @@ from rich.text import Text
 
 from lab.judge import Handover, Session, Verdict
 from lab.report import between_ms, since_start_ms
-from lab.scenario import Scenario, Step
+from lab.scenario import Scenario
+from lab.step import Step
 
 _WIDTHS = (8, 12, 7, 7, 10)
 """Columns of the phases in the line of a move."""

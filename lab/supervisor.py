@@ -17,11 +17,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from lab.actions import perform
 from lab.launch import READY
 from lab.library import NotFound, load_scenario, load_topology
 from lab.namespaces import LabError, run
 from lab.registry import CONTROL, DESCRIPTION
 from lab.running import RunningLab
+from lab.scenario import DARK_MS, parse_step
 from runtime.settings import ConfigError
 
 _BEFORE_OTHERS = -10
@@ -109,7 +111,10 @@ def describe(lab: RunningLab, name: str) -> None:
 
 
 def _answer(lab: RunningLab, name: str, connection: socket.socket) -> None:
-    """One JSON line in, one out: `{"plug": "eth0", "network": "cafe"}` or `{"unplug": "eth0"}`."""
+    """One JSON line in, one out: plug (with network), unplug, or a step as a scenario has it between braces.
+
+    `{"plug": "eth0", "network": "cafe"}`, `{"unplug": "eth0"}`, `{"step": "lose = 30, on = 'cafe'"}`.
+    """
     with connection:
         connection.settimeout(2.0)
         answer: dict[str, Any] = {}
@@ -118,10 +123,12 @@ def _answer(lab: RunningLab, name: str, connection: socket.socket) -> None:
             host = request.get("host", lab.topology.roles.mobile_node)
             if "plug" in request:
                 lab.plug(host, request["plug"], request["network"])
+            elif "step" in request:
+                perform(lab, parse_step(request["step"], lab.topology), DARK_MS)
             else:
                 lab.unplug(host, request["unplug"])
             describe(lab, name)
-        except LabError as error:
+        except (LabError, ConfigError) as error:
             answer = {"error": str(error)}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             answer = {"error": "not a request"}

@@ -42,6 +42,12 @@ class Network(_Section, frozen=True):
     ipv6: IPv6Network | None = None
     nat: bool = False
     """IPv4 is private, behind address and port translation with random ports."""
+    nat64: bool = False
+    """IPv4 hosts are reached through a prefix (tayga); its name server and advertisements say which."""
+    portal: bool = False
+    """Its router has a captive portal, which is open until a step of a scenario closes it."""
+    dhcp_delay_s: Annotated[int, msgspec.Meta(ge=0, le=60)] = 0
+    """How long its DHCP server thinks before it answers."""
     access: bool = True
     """Offers router advertisements and DHCP; a network of servers has static addresses only."""
 
@@ -233,6 +239,10 @@ def _contradictions(topology: Topology) -> Iterator[tuple[KeyPath, str]]:
             yield path, f"[network.{name}] needs ipv4 or ipv6 (or both)"
         if network.nat and network.ipv4 is None:
             yield (*path, "nat"), f"[network.{name}] nat = true needs ipv4"
+        if network.nat64 and (network.ipv6 is None or network.ipv4 is not None):
+            yield (*path, "nat64"), f"[network.{name}] nat64 = true needs ipv6, and no ipv4"
+        if network.portal and not network.access:
+            yield (*path, "portal"), f"[network.{name}] portal = true needs access = true"
     for name, host in topology.host.items():
         yield from _host_contradictions(topology, name, host)
     for name, mobile in topology.mobile_network.items():

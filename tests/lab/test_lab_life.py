@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.access import LAN, UPLINK
 from lab.namespaces import STATE
-from lab.plan import LAN, SWITCH, UPLINK, far_end
+from lab.plan import SWITCH, far_end
 from lab.registry import Entry, running_labs
 from tests.lab.conftest import MNCTL_LAB, ROOT, LabUnderTest, mnctl_lab, unique_name
 

@@ -104,6 +104,17 @@ def test_an_acknowledgement_sent_to_a_home_address_says_that_its_owner_is_at_hom
     assert "home" in timeline("there", [handover], [MOVE], shown)
 
 
+def test_another_family_on_the_same_link_is_a_move_too() -> None:
+    """As when IPv6 is broken and the mobile node takes IPv4; a refresh in the old family before is not."""
+    still = Window(1, "block family ipv6", PULLED, UNTIL, None, {"eth0": "campus"}, {"eth0": "campus"})
+    early = ((PULLED + MS, Kind.UPDATE), (PULLED + 2 * MS, Kind.ACK))
+    refresh = [signal(at, kind, "2001:db8:1::5") for at, kind in early]
+    stays = [signal(100 * MS, Kind.ACK, "2001:db8:1::5"), *refresh]
+    assert judge_window(still, evidence({}, stays)) is None
+    handover = judged(still, evidence({}, [*stays, signal(UPDATE, Kind.UPDATE), signal(ACK, Kind.ACK)]))
+    assert (handover.family_from, handover.family_to, handover.ack_ns) == ("ipv6", "ipv4", ACK)
+
+
 def test_without_translation_there_is_no_nat() -> None:
     assert not judged(MOVE, evidence({}, at_agent="192.168.7.36")).nat
 

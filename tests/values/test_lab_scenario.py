@@ -9,7 +9,8 @@ import pytest
 
 from lab.flows import End, conversations
 from lab.library import NotFound, load_scenario, scenario_files
-from lab.scenario import Action, Scenario, StreamKind, parse_scenario
+from lab.scenario import Scenario, StreamKind, parse_scenario, parse_step
+from lab.step import Action
 from lab.topology import parse_topology
 from runtime.settings import ConfigError
 
@@ -79,6 +80,11 @@ start = { wlan0 = "cafe" }
         ('step = [{ plug = "cafe", interface = "eth7" }]', "there is no interface 'eth7'"),
         ('step = [{ stop = "sshd" }]', "there is no service on mn 'sshd'"),
         ("step = [{ lose = 30 }]", "which network?"),
+        ("step = [{ block = { protocol = 41 } }]", "which network?"),
+        ('step = [{ block = { protocol = 41, udp = 4191 }, on = "cafe" }]', "exactly one of protocol, udp"),
+        ('step = [{ captive = "cafe" }]', "there is no network with a portal 'cafe'"),
+        ('step = [{ run = ["true"], on = "moon" }]', "no machine 'moon' (known: cn, dns, ha, mn, office"),
+        ("step = [{ flap = { times_a_second = 50, seconds = 1 } }]", "times_a_second"),
         ('step = [{ move = "cafe", plug = "cafe" }]', "exactly one of"),
         ("step = [{ watch_s = 1 }]", "needs exactly one of move, plug"),
         ('step = [{ mov = "cafe" }]', 'unknown key "mov"'),
@@ -99,6 +105,9 @@ def test_every_action_is_a_key_of_a_step() -> None:
     step = parse_scenario(text, "s.toml").step[0]
     assert step.action is Action.RUN
     assert step.text == "run ip link on cn"
+    step = parse_step('block = { udp = 4191, way = "in" }, on = "cafe"', INTERNET)
+    assert step.action is Action.BLOCK
+    assert step.text == "block udp 4191, way in on cafe"
 
 
 def test_the_default_streams_are_one_of_each_kind_in_each_family() -> None:
