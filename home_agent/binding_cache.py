@@ -51,6 +51,8 @@ class Binding:
     prefixes: tuple[Network, ...] = ()
     router: bool = False
     defends_link_local: bool = False
+    path_mtu: int | None = None
+    """Octets of the largest outer packet that passes, as the mobile node says; None if it does not say."""
 
     @property
     def home_networks(self) -> tuple[Network, ...]:
@@ -76,9 +78,14 @@ def link_local_of(home_address: IPv6Address) -> IPv6Address:
 
 
 def path_of(binding: Binding, encapsulation: Encapsulation, link_mtu: int) -> TunnelPath:
-    """How packets travel between this home agent and the care-of address of `binding`."""
+    """How packets travel between this home agent and the care-of address of `binding`.
+
+    `link_mtu` is that of the home agent's own link.
+    """
     arrival = binding.arrival
     in_udp = encapsulation.in_udp
+    if binding.path_mtu is not None:
+        link_mtu = min(link_mtu, binding.path_mtu)
     if encapsulation.protected:
         # Where port 4500 of the mobile node really is, the data plane hears from the mobile node (I18).
         remote = arrival.remote if in_udp else binding.care_of
@@ -246,7 +253,9 @@ class BindingCache:
         live = path_of(new, new.encapsulation, self._link_mtu)
         if old.encapsulation.protected:
             return  # the keys say who sends, and from where does not matter
-        if old != live and old not in accepted_paths(new, self._link_mtu, self._tlv):
+        if replace(old, link_mtu=live.link_mtu) == live:
+            return  # the same way, with another MTU
+        if old not in accepted_paths(new, self._link_mtu, self._tlv):
             self._old_paths[home] = old
             self._agenda.set((home, Due.OLD_PATH_ENDS), now + OLD_PATH_GRACE)
 

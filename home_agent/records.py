@@ -96,6 +96,7 @@ def _from_binding(binding: Binding) -> Document:
         "prefixes": [str(prefix) for prefix in binding.prefixes],
         "router": binding.router,
         "defends_link_local": binding.defends_link_local,
+        "path_mtu": binding.path_mtu,
     }
 
 
@@ -107,7 +108,7 @@ def _to_binding(home: IPv6Address, document: Mapping[str, Any]) -> Binding:
         int(document["remote_port"]),
         str(document["interface"]),
     )
-    ipv4 = document["ipv4_home_address"]
+    ipv4, path_mtu = document["ipv4_home_address"], document.get("path_mtu")
     return Binding(
         home_address=home,
         care_of=ipaddress.ip_address(document["care_of"]),
@@ -123,4 +124,5 @@ def _to_binding(home: IPv6Address, document: Mapping[str, Any]) -> Binding:
         prefixes=tuple(ipaddress.ip_network(prefix) for prefix in document["prefixes"]),
         router=bool(document["router"]),
         defends_link_local=bool(document["defends_link_local"]),
+        path_mtu=None if path_mtu is None else int(path_mtu),
     )

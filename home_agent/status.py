@@ -164,6 +164,7 @@ def _binding(agent: HomeAgent, binding: Binding, now: Moment) -> Json:
         "observed": _peer(binding.arrival),
         "encap": _encapsulation(binding),
         "nat": binding.nat,
+        "path_mtu": binding.path_mtu,
         "protection": PROTECTION_NAME if binding.encapsulation.protected else "none",
         "router": binding.router,
         "sequence": binding.sequence,

@@ -20,8 +20,11 @@ from wire.dialect import in_update
 from wire.mobility import BindingStatus, UpdateFlag
 from wire.options import Ipv4AddressAck, MobileNetworkPrefix, every
 from wire.serial import is_newer16
+from wire.vendor import path_mtu_in
 
 UNPROTECTED = "its payload must be protected, and it does not offer that (protect_payload)"
+LEAST_PATH_MTU = 1280
+"""Octets: no mobile node is believed that asks for less. Ours."""
 LIFETIME_UNIT = 4
 """Seconds: lifetimes cross the wire in this unit, so nothing else is ever granted."""
 
@@ -190,6 +193,7 @@ def _binding(
     old = books.cache.get(request.home_address)
     lifetime = _lifetime(request, books, ipv4)
     networks: tuple[IPv4Network | IPv6Network, ...] = (*prefixes, *ipv4.prefixes)
+    told = path_mtu_in(request.update.options)
     return Binding(
         home_address=request.home_address,
         care_of=location.care_of,
@@ -205,6 +209,7 @@ def _binding(
         prefixes=networks,
         router=request.as_router,
         defends_link_local=UpdateFlag.LINK_LOCAL in request.update.flags,
+        path_mtu=None if told is None else max(told, LEAST_PATH_MTU),
     )
 
 

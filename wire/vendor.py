@@ -6,6 +6,8 @@ Pure. RFC 5094 (type 19: vendor, subtype, data).
   sees the address translation on the way (RFC 5555 section 5.1: the outer header is not protected).
 * Interruption (in a Binding Update): for how long nothing could be received, so that the home agent can send
   again what it sent into a path that was gone.
+* Path MTU (in a Binding Update): the largest outer packet that passes between us, as the mobile node has
+  measured it in both directions or knows it from its link, so that none that the home agent sends disappears.
 * Protection (in both): this end's share of the keys of protected payload (tunnel.protection). Nothing in it
   is secret, but whoever could change it could keep the ends from agreeing: the message has to be authentic.
 """
@@ -22,13 +24,14 @@ from wire.options import Option, UnknownOption
 VENDOR_SPECIFIC = 19
 VENDOR = 32473
 """The enterprise number of RFC 5612; this project has none of its own."""
-OBSERVED_IPV4, INTERRUPTION, PROTECTION = 1, 2, 3
+OBSERVED_IPV4, INTERRUPTION, PROTECTION, PATH_MTU = 1, 2, 3, 4
 MAX_INTERRUPTION = 0xFFFF / 1000
 """Seconds."""
 
 _HEAD = struct.Struct("!IB")
 _OBSERVED = struct.Struct("!4sH")
 _MILLISECONDS = struct.Struct("!H")
+_OCTETS = struct.Struct("!H")
 _PROTECTION = struct.Struct("!I16sI")
 NONCE_SIZE = 16
 
@@ -69,6 +72,19 @@ def interruption_in(options: Iterable[Option]) -> float | None:
     """Seconds in the first such option; None when there is none."""
     data = _data(options, INTERRUPTION, _MILLISECONDS.size)
     return None if data is None else int(_MILLISECONDS.unpack(data)[0]) / 1000
+
+
+def path_mtu_option(octets: int) -> UnknownOption:
+    """Outer packets of up to `octets` pass; ValueError if two octets cannot count them."""
+    if not 0 <= octets <= 0xFFFF:
+        raise ValueError(f"a path MTU of {octets} octets")
+    return _option(PATH_MTU, _OCTETS.pack(octets))
+
+
+def path_mtu_in(options: Iterable[Option]) -> int | None:
+    """Octets in the first such option; None when there is none."""
+    data = _data(options, PATH_MTU, _OCTETS.size)
+    return None if data is None else int(_OCTETS.unpack(data)[0])
 
 
 def protection_option(protection: Protection) -> UnknownOption:

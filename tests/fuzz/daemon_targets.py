@@ -14,11 +14,13 @@ from tests.fuzz.runner import Target
 from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.forwarding import ForwardingTable, Route, peer_of
 from tunnel.path import Encapsulation, TunnelPath
+from wire.echo import Echo
 from wire.ip import IPv4Header, IPv6Header
 from wire.netlink import attributes, message, split, text
 from wire.options import UnknownOption
 from wire.profile import TlvLayout
-from wire.vendor import interruption_in, observed_in, protection_in
+from wire.reader import DecodeError
+from wire.vendor import interruption_in, observed_in, path_mtu_in, protection_in
 
 _HOME4, _HOME6 = IPv4Address("203.0.113.77"), IPv6Address("2001:db8:99::77")
 _PEER4, _PEER6 = IPv4Address("192.0.2.9"), IPv6Address("2001:db8:cc::9")
@@ -57,7 +59,7 @@ def _outbound(data: bytes) -> object:
 
 def _vendor(data: bytes) -> object:
     options = (UnknownOption(19, data),)
-    return observed_in(options), interruption_in(options), protection_in(options)
+    return observed_in(options), interruption_in(options), path_mtu_in(options), protection_in(options)
 
 
 def _netlink(data: bytes) -> object:
@@ -99,18 +101,22 @@ _MEMORY = b'{"next_sequence":7,"next_esp_sequence":9,"seen":[["2001:db8::1",7,3]
 _NETLINK = 2 * message(20, 1, bytes(4), [(3, text("eth0")), (8, bytes(4))])
 _REQUEST = b'{"jsonrpc":"2.0","id":1,"method":"roam","params":{"to":"eth0","dry_run":true}}'
 
+_ECHO = bytes.fromhex("8100000012340007") + 24 * b"n"
+_VENDOR = ("00007ed901c63364072726", "00007ed90200fa", "00007ed9040578", "00007ed903" + 24 * "01")
+
 DAEMON_TARGETS: tuple[Target, ...] = (
     Target("tunnel, inbound", (_INNER4, _INNER6, _TLV), _inbound, ()),
     Target("tunnel, outbound", (_OUT4, _INNER6), _outbound, ()),
     Target(
         "vendor options",
-        tuple(map(bytes.fromhex, ("00007ed901c63364072726", "00007ed90200fa", "00007ed903" + 24 * "01"))),
+        tuple(map(bytes.fromhex, _VENDOR)),
         _vendor,
         (),
     ),
     Target("control request", (_REQUEST,), decode_request, ()),
     Target("netlink", (_NETLINK,), _netlink, ()),
     Target("memory", (_MEMORY,), _recall, ()),
+    Target("echo reply", (_ECHO,), Echo.of_reply, (DecodeError,)),
 )
 SLOW_TARGETS: tuple[Target, ...] = (
     Target("configuration", (_MOBILE_NODE, _HOME_AGENT, b"mobile_node = 3"), _configuration, (ConfigError,)),

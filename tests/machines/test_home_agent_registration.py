@@ -37,7 +37,7 @@ from wire.options import (
     NatDetection,
     first,
 )
-from wire.vendor import interruption_option, observed_option
+from wire.vendor import interruption_option, observed_option, path_mtu_option
 
 
 @pytest.fixture
@@ -364,3 +364,31 @@ def test_nothing_is_sent_again_when_the_care_of_address_stays(ha: HomeScript) ->
     ha.feed(ha.laptop.udp(over_ipv4(ha.laptop, home4())))
     ha.feed(ha.laptop.udp(over_ipv4(ha.laptop, home4(), interruption_option(0.25))))
     assert not [action for action in ha.actions if isinstance(action, SendAgain)]
+
+
+@pytest.mark.parametrize(("told", "believed"), [(1400, 1400), (9000, 1500), (576, 1280)])
+def test_packets_to_a_mobile_node_are_no_larger_than_it_says_that_they_may_be(
+    ha: HomeScript, told: int, believed: int
+) -> None:
+    ha.feed(ha.laptop.udp(over_ipv4(ha.laptop, home4(), path_mtu_option(told))))
+    for home in (LAPTOP, LAPTOP4):
+        route = ha.route(home)
+        assert route is not None
+        assert route.path.link_mtu == believed
+
+
+def test_a_mobile_node_that_says_nothing_gets_what_the_link_carries_again(ha: HomeScript) -> None:
+    ha.feed(ha.laptop.udp(over_ipv4(ha.laptop, path_mtu_option(1400))))
+    ha.feed(ha.laptop.udp(over_ipv4(ha.laptop)))
+    route = ha.route(LAPTOP)
+    assert route is not None
+    assert route.path.link_mtu == 1500
+    assert {path.link_mtu for path in route.accept} == {1500}, "the same way is no old path"
+
+
+def test_the_path_mtu_survives_a_restart(ha: HomeScript) -> None:
+    ha.feed(ha.laptop.native(over_ipv6(ha.laptop, path_mtu_option(1360))))
+    again = ha.restarted(1.0)
+    route = again.route(LAPTOP)
+    assert route is not None
+    assert route.path.link_mtu == 1360

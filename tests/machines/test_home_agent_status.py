@@ -44,6 +44,7 @@ def test_a_binding_behind_a_nat_tells_what_is_claimed_and_what_is_seen() -> None
             "observed": "198.51.100.99:61000",
             "encap": "udp4",
             "nat": True,
+        "path_mtu": None,
             "protection": "none",
             "router": False,
             "sequence": 7,

@@ -7,7 +7,14 @@ from ipaddress import IPv4Address
 import pytest
 
 from wire.options import UnknownOption
-from wire.vendor import interruption_in, interruption_option, observed_in, observed_option
+from wire.vendor import (
+    interruption_in,
+    interruption_option,
+    observed_in,
+    observed_option,
+    path_mtu_in,
+    path_mtu_option,
+)
 
 SEEN = (IPv4Address("198.51.100.7"), 10022)
 
@@ -15,6 +22,7 @@ SEEN = (IPv4Address("198.51.100.7"), 10022)
 def test_the_octets_are_vendor_subtype_and_data() -> None:
     assert observed_option(*SEEN) == UnknownOption(19, bytes.fromhex("00007ed9 01 c6336407 2726"))
     assert interruption_option(0.25) == UnknownOption(19, bytes.fromhex("00007ed9 02 00fa"))
+    assert path_mtu_option(1400) == UnknownOption(19, bytes.fromhex("00007ed9 04 0578"))
 
 
 def test_each_is_found_among_others() -> None:
@@ -22,6 +30,8 @@ def test_each_is_found_among_others() -> None:
     assert observed_in(options) == SEEN
     assert interruption_in(options) == 1.5
     assert observed_in(options[:2]) is None
+    assert path_mtu_in((*options, path_mtu_option(65535))) == 65535
+    assert path_mtu_in(options) is None
     assert interruption_in(()) is None
 
 
@@ -32,3 +42,9 @@ def test_the_option_of_another_vendor_is_not_ours() -> None:
 @pytest.mark.parametrize(("seconds", "read"), [(-1.0, 0.0), (0.0, 0.0), (70.0, 65.535), (1e9, 65.535)])
 def test_durations_that_do_not_fit_are_cut(seconds: float, read: float) -> None:
     assert interruption_in((interruption_option(seconds),)) == read
+
+
+@pytest.mark.parametrize("octets", [-1, 65536])
+def test_a_path_mtu_that_does_not_fit_is_a_mistake(octets: int) -> None:
+    with pytest.raises(ValueError, match="path MTU"):
+        path_mtu_option(octets)
