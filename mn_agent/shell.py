@@ -10,6 +10,7 @@ import errno
 import json
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import assert_never
@@ -149,15 +150,16 @@ class Shell:
     def _opened(self, care_of: IPv4Address | IPv6Address, interface: str) -> Underlay:
         if isinstance(care_of, IPv6Address):
             return open_ipv6_underlay(care_of, interface, MARK, self._protected, icmp=True)
+        open_at = partial(open_ipv4_underlay, care_of, 0, interface, MARK)
         if not self._protected:
-            return open_ipv4_underlay(care_of, 0, interface, MARK)
+            return open_at()
         try:
-            return open_ipv4_underlay(care_of, 0, interface, MARK, UDP_PORT_NAT_TRAVERSAL)
+            return open_at(esp_port=UDP_PORT_NAT_TRAVERSAL)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
             # An IKE daemon has that port. The home agent answers to any, once it has heard from it.
-            return open_ipv4_underlay(care_of, 0, interface, MARK, 0)
+            return open_at(esp_port=0)
 
     def _send(self, action: SendControl) -> None:
         underlay = next((u for (_, local), u in self._underlays.items() if local == action.care_of), None)

@@ -1,19 +1,22 @@
-"""An IPv4 packet too large for the tunnel, cut into fragments as a router would.
+"""Packets cut into fragments: those too large for the tunnel as a router would, outer ones as their source.
 
-Pure. RFC 791 section 3.2, RFC 4459 section 3.3 (fragment inside the tunnel, not the tunnel packet).
+Pure. RFC 791 section 3.2, RFC 8200 section 4.5, RFC 4459 section 3.3 (fragment inside the tunnel, not the
+tunnel packet, except where an IPv6 packet of the least MTU leaves no choice).
 """
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 
-from wire.ip import IPV4_HEADER, IPv4Header
+from wire.ip import IPV4_HEADER, IPV6_HEADER, PROTOCOL_FRAGMENT, IPv4Header, IPv6Header
 from wire.reader import DecodeError
 
 MIN_MTU = 68  # every IPv4 link carries this much, RFC 791
 
 _END, _NO_OPERATION = 0, 1
 _COPIED = 0x80
+_FRAGMENT_HEADER = struct.Struct("!BxHI")  # next header, offset (units of 8) and "more", identification
 
 
 def fragment_ipv4(packet: bytes, mtu: int) -> tuple[bytes, ...]:
@@ -44,6 +47,26 @@ def fragment_ipv4(packet: bytes, mtu: int) -> tuple[bytes, ...]:
         )
         fragments.append(fragment.encode() + payload)
         position += len(payload)
+    return tuple(fragments)
+
+
+def fragment_ipv6(header: IPv6Header, payload: bytes, mtu: int, identification: int) -> tuple[bytes, ...]:
+    """The packet of `header` and `payload` as its source cuts it: whole if it fits `mtu` octets.
+
+    `header` is of the whole packet. `mtu` is at least 1280, as it is on any link of IPv6.
+    """
+    if IPV6_HEADER + len(payload) <= mtu:
+        return (header.encode() + payload,)
+    room = (mtu - IPV6_HEADER - _FRAGMENT_HEADER.size) & ~7
+    fragments: list[bytes] = []
+    for offset in range(0, len(payload), room):
+        piece = payload[offset : offset + room]
+        more = offset + room < len(payload)
+        middle = _FRAGMENT_HEADER.pack(header.next_header, offset | more, identification)
+        fixed = replace(
+            header, next_header=PROTOCOL_FRAGMENT, payload_length=_FRAGMENT_HEADER.size + len(piece)
+        )
+        fragments.append(fixed.encode() + middle + piece)
     return tuple(fragments)
 
 

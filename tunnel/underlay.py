@@ -2,40 +2,38 @@
 
 Performs I/O. RFC 5555 section 4.1, RFC 2473, RFC 2003, RFC 3948 (port 4500); protocol.md section 6 says what
 Linux does with each header and why these sockets are the ones that work.
-
-Every packet that leaves here carries the mark by which routing keeps it out of the tunnel. IPv4 packets
-carry DF with IP_PMTUDISC_DO: the kernel then keeps the path MTU that routers report and answers EMSGSIZE,
-which becomes an ICMP error for the sender of the inner packet. IP_PMTUDISC_PROBE would ignore those reports
-and lose large packets silently until something else probes the path; forged reports cost little, since the
-kernel asks that they quote an existing socket and `Lane.reduce` takes none below 1280 octets inside.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
+import secrets
 import socket
 import struct
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import assert_never
 
-from tunnel.control_filter import accept_control, accept_nothing
+from tunnel.control_filter import accept_nothing
 from tunnel.encapsulation import tos_of, wrap
+from tunnel.outer import outer_fragments
 from tunnel.path import Encapsulation, TunnelPath
 from tunnel.plane import Intake, IntakeKind, Seal, Send
+from tunnel.underlay_sockets import (
+    HOP_LIMIT,
+    Ways,
+    attach_filter,
+    close_all,
+    interface_mtu,
+    open_control,
+    open_esp,
+    open_socket,
+)
 from wire.ip import PROTOCOL_ESP, PROTOCOL_IPV4, PROTOCOL_IPV6, PROTOCOL_MOBILITY
 
-_BUFFER = 4 << 20  # octets; a burst at line rate outlasts one drain
-_HOP_LIMIT = 64
-_ETHERTYPE_IPV6 = 0x86DD
-
-# Constants of linux/in.h, in6.h, socket.h and if_packet.h that the socket module does not name.
-_SO_ATTACH_FILTER, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE, _SO_NO_CHECK = 26, 32, 33, 11
-_SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
-_IP_MTU_DISCOVER, _IP_MTU, _IPV6_MTU = 10, 14, 24
-_PMTUDISC_DONT, _PMTUDISC_DO = 0, 2
+_IP_MTU, _IPV6_MTU = 14, 24  # linux/in.h and in6.h; the socket module does not name them
 
 _INT = struct.Struct("=i")
 _Marks = tuple[list[tuple[int, int, bytes]], ...]
@@ -48,13 +46,19 @@ class Underlay(ABC):
     """All sockets at `local`; `port` is that of UDP (0 where there is none), `interface` "" for any."""
 
     def __init__(
-        self, local: IPv4Address | IPv6Address, port: int, interface: str, mark: int, intakes: list[Intake]
+        self,
+        local: IPv4Address | IPv6Address,
+        port: int,
+        ways: Ways,
+        intakes: list[Intake],
+        header_included: socket.socket,
     ) -> None:
         self.local = local
         self.port = port
-        self.interface = interface
+        self.interface = ways.interface
         self.intakes = tuple(intakes)
-        self._mark = mark
+        self._ways = ways
+        self._header_included = header_included
 
     @abstractmethod
     def send_control(self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes) -> str | None:
@@ -68,16 +72,32 @@ class Underlay(ABC):
         """How to send inner packets by `path`; never fragments where the kernel lets us say so."""
 
     @abstractmethod
+    def port_of(self, path: TunnelPath) -> int:
+        """The local UDP port from which packets leave by `path`; 0 if it is not in UDP."""
+
     def fragmenting_sender(self, path: TunnelPath, seal: Seal | None) -> Send:
-        """The same, but the outer packet may be fragmented."""
+        """The same, but the outer packet is fragmented as the path needs it."""
+        if path.encapsulation.protected and seal is None:
+            return _refuse
+        address = (str(path.remote), 0)
+
+        def send_fragmented(packet: bytes) -> None:
+            narrowest = replace(path, link_mtu=min(path.link_mtu, self.path_mtu(path)))
+            local_port, number = self.port_of(path), secrets.randbits(32)
+            for piece in outer_fragments(packet, narrowest, local_port, seal, HOP_LIMIT, number):
+                self._header_included.sendto(piece, address)
+
+        return send_fragmented
 
     def path_mtu(self, path: TunnelPath) -> int:
-        """The MTU towards `path.remote` as the kernel knows it: the link's, or less if a router said so."""
+        """The MTU towards `path.remote` as far as it is believed: the link's, or less if a router said so."""
         version4 = path.remote.version == 4
         family = socket.AF_INET if version4 else socket.AF_INET6
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                _prepare(probe, self.interface, self._mark)
+                self._ways.prepare(probe)
+                if self.interface and not self._ways.believe_routers:
+                    return interface_mtu(probe, self.interface)
                 probe.bind((str(self.local), 0))
                 probe.connect((str(path.remote), path.remote_port or 1))
                 if version4:
@@ -88,15 +108,13 @@ class Underlay(ABC):
 
     def close(self) -> None:
         """Close every socket. Detach from the data plane first. Closing twice does nothing."""
-        _close_all([intake.socket for intake in self.intakes])
+        close_all([*(intake.socket for intake in self.intakes), self._header_included])
 
 
 class Ipv4Underlay(Underlay):
     """One UDP socket, raw sockets for IPv4 and IPv6 directly in IPv4, and port 4500 for protected payload."""
 
-    def __init__(
-        self, local: IPv4Address, port: int, interface: str, mark: int, esp_port: int | None
-    ) -> None:
+    def __init__(self, local: IPv4Address, port: int, ways: Ways, esp_port: int | None) -> None:
         address = (str(local), port)
         opened: list[socket.socket] = []
         try:
@@ -104,13 +122,14 @@ class Ipv4Underlay(Underlay):
                 (socket.SOCK_DGRAM, 0),
                 (socket.SOCK_RAW, PROTOCOL_IPV4),
                 (socket.SOCK_RAW, PROTOCOL_IPV6),
+                (socket.SOCK_RAW, socket.IPPROTO_RAW),
             ):
-                opened.append(_open(socket.AF_INET, kind, protocol, interface, mark, address))
-            self._esp = None if esp_port is None else _open_esp(local, esp_port, interface, mark)
+                opened.append(open_socket(socket.AF_INET, kind, protocol, ways, address))
+            self._esp = None if esp_port is None else open_esp(local, esp_port, ways)
         except OSError:
-            _close_all(opened)
+            close_all(opened)
             raise
-        self._udp, self._ipv4, self._ipv6 = opened
+        self._udp, self._ipv4, self._ipv6, header_included = opened
         self._udp.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
         intakes = [
             Intake(IntakeKind.UDP, self._udp),
@@ -119,7 +138,7 @@ class Ipv4Underlay(Underlay):
         ]
         if self._esp is not None:
             intakes.append(Intake(IntakeKind.UDP_ESP, self._esp))
-        super().__init__(local, self._udp.getsockname()[1], interface, mark, intakes)
+        super().__init__(local, self._udp.getsockname()[1], ways, intakes, header_included)
 
     def send_control(self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes) -> str | None:
         return _send_control(self._udp, packet, (str(remote), remote_port))
@@ -145,20 +164,11 @@ class Ipv4Underlay(Underlay):
             case _:
                 assert_never(path.encapsulation)
 
-    def fragmenting_sender(self, path: TunnelPath, seal: Seal | None) -> Send:
-        send = self.sender(path, seal)
-
-        def send_fragmented(packet: bytes) -> None:
-            sockets = [intake.socket for intake in self.intakes]
-            for each in sockets:
-                each.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
-            try:
-                send(packet)
-            finally:
-                for each in sockets:
-                    each.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO)
-
-        return send_fragmented
+    def port_of(self, path: TunnelPath) -> int:
+        if path.encapsulation is Encapsulation.ESP_UDP and self._esp is not None:
+            port: int = self._esp.getsockname()[1]
+            return port
+        return self.port if path.encapsulation.in_udp else 0
 
 
 class Ipv6Underlay(Underlay):
@@ -168,9 +178,7 @@ class Ipv6Underlay(Underlay):
     raw socket, so control is received by a packet socket, and sent with a header of our own making.
     """
 
-    def __init__(
-        self, local: IPv6Address, interface: str, mark: int, protected: bool, icmp: bool
-    ) -> None:
+    def __init__(self, local: IPv6Address, ways: Ways, protected: bool, icmp: bool) -> None:
         address = (str(local), 0)
         opened: list[socket.socket] = []
         try:
@@ -184,14 +192,14 @@ class Ipv6Underlay(Underlay):
                 PROTOCOL_ESP,
             ):
                 bind_to = None if protocol == socket.IPPROTO_RAW else address
-                opened.append(_open(socket.AF_INET6, socket.SOCK_RAW, protocol, interface, mark, bind_to))
+                opened.append(open_socket(socket.AF_INET6, socket.SOCK_RAW, protocol, ways, bind_to))
             for quiet in opened[3 : 4 if protected else 5]:
-                _attach_filter(quiet, accept_nothing())
-            opened.append(_open_control(local, interface, icmp))
+                attach_filter(quiet, accept_nothing())
+            opened.append(open_control(local, ways.interface, icmp))
         except OSError:
-            _close_all(opened)
+            close_all(opened)
             raise
-        self._ipv4, self._ipv6, self._header_included, self._quiet, self._esp, control = opened
+        self._ipv4, self._ipv6, header_included, self._quiet, self._esp, control = opened
         for payload in (self._ipv4, self._ipv6, self._esp):
             payload.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
         intakes = [
@@ -201,7 +209,7 @@ class Ipv6Underlay(Underlay):
         ]
         if protected:
             intakes.append(Intake(IntakeKind.RAW_IPV6_ESP, self._esp))
-        super().__init__(local, 0, interface, mark, intakes)
+        super().__init__(local, 0, ways, intakes, header_included)
 
     def send_control(self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes) -> str | None:
         return _send_control(self._header_included, packet, (str(remote), 0, 0, 0))
@@ -214,116 +222,45 @@ class Ipv6Underlay(Underlay):
             return _refuse
         return _by_version(_sender(self._ipv4, address, _MARKS6), _sender(self._ipv6, address, _MARKS6))
 
-    def fragmenting_sender(self, path: TunnelPath, seal: Seal | None) -> Send:
-        """The same socket: Linux fragments what raw IPv6 sockets send, whatever they ask for."""
-        return self.sender(path, seal)
+    def port_of(self, path: TunnelPath) -> int:
+        return 0
 
     def close(self) -> None:
         super().close()
-        _close_all([self._header_included, self._quiet, self._esp])
+        close_all([self._quiet, self._esp])
 
 
 def open_ipv4_underlay(
-    local: IPv4Address, port: int, interface: str | None, mark: int, esp_port: int | None = None
+    local: IPv4Address,
+    port: int,
+    interface: str | None,
+    mark: int,
+    esp_port: int | None = None,
+    *,
+    believe_routers: bool = True,
 ) -> Ipv4Underlay:
     """Sockets at `local`; port 0 lets the kernel choose. OSError if the address or a privilege is missing.
 
     `esp_port`: also take in protected payload in UDP, at that port; 0 as above.
     """
-    return Ipv4Underlay(local, port, interface or "", mark, esp_port)
+    return Ipv4Underlay(local, port, Ways(interface or "", mark, believe_routers), esp_port)
 
 
 def open_ipv6_underlay(
-    local: IPv6Address, interface: str | None, mark: int, protected: bool = False, icmp: bool = False
+    local: IPv6Address,
+    interface: str | None,
+    mark: int,
+    protected: bool = False,
+    icmp: bool = False,
+    *,
+    believe_routers: bool = True,
 ) -> Ipv6Underlay:
     """Sockets at `local`. OSError if the address (tentative ones too) or a privilege is missing.
 
     `protected`: also take in protected payload. `icmp`: answers of home agent discovery, and complaints about
     what was sent, are control packets as well.
     """
-    return Ipv6Underlay(local, interface or "", mark, protected, icmp)
-
-
-def _open_esp(local: IPv4Address, port: int, interface: str, mark: int) -> socket.socket:
-    """UDP without checksums: the ICV says more, and a NAT has one thing less to get wrong (RFC 3948, 2.1)."""
-    opened = _open(socket.AF_INET, socket.SOCK_DGRAM, 0, interface, mark, (str(local), port))
-    opened.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
-    opened.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
-    return opened
-
-
-def _open(
-    family: int, kind: int, protocol: int, interface: str, mark: int, address: tuple[str, int] | None
-) -> socket.socket:
-    opened = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
-    try:
-        _prepare(opened, interface, mark)
-        _widen(opened, _SO_SNDBUFFORCE, socket.SO_SNDBUF)
-        _widen(opened, _SO_RCVBUFFORCE, socket.SO_RCVBUF)
-        if family == socket.AF_INET:
-            opened.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO)
-            opened.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _HOP_LIMIT)
-        else:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _HOP_LIMIT)
-        if address is not None:
-            # A raw socket takes a port for a protocol number, so it gets none.
-            opened.bind(address if kind == socket.SOCK_DGRAM else (address[0], 0))
-    except OSError:
-        opened.close()
-        raise
-    return opened
-
-
-def _close_all(opened: list[socket.socket]) -> None:
-    for each in opened:
-        each.close()
-
-
-def _widen(opened: socket.socket, force: int, plain: int) -> None:
-    try:
-        opened.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
-    except PermissionError:
-        opened.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
-
-
-def _prepare(unbound: socket.socket, interface: str, mark: int) -> None:
-    if mark:
-        unbound.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
-    if interface:
-        unbound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-
-
-def _open_control(local: IPv6Address, interface: str, icmp: bool) -> socket.socket:
-    """A packet socket that starts at the IPv6 header and sees control packets for `local` only."""
-    kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
-    opened = socket.socket(socket.AF_PACKET, kind, 0 if interface else socket.htons(_ETHERTYPE_IPV6))
-    try:
-        _attach_filter(opened, accept_control(local, icmp))
-        _widen(opened, _SO_RCVBUFFORCE, socket.SO_RCVBUF)
-        opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-        if interface:
-            opened.bind((interface, _ETHERTYPE_IPV6))
-        else:
-            _discard_unfiltered(opened)
-    except OSError:
-        opened.close()
-        raise
-    return opened
-
-
-def _discard_unfiltered(opened: socket.socket) -> None:
-    """Without an interface to bind to, the socket has listened to everything until its filter came."""
-    try:
-        while True:
-            opened.recv(1)
-    except BlockingIOError:
-        pass
-
-
-def _attach_filter(opened: socket.socket, program: bytes) -> None:
-    instructions = ctypes.create_string_buffer(program, len(program))
-    described = struct.pack("HP", len(program) // 8, ctypes.addressof(instructions))
-    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+    return Ipv6Underlay(local, Ways(interface or "", mark, believe_routers), protected, icmp)
 
 
 def _sender(opened: socket.socket, address: _Address, marks: _Marks) -> Send:

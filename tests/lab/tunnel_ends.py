@@ -186,8 +186,13 @@ def _end(name: str, role: Role, tlv: TlvLayout | None, device_mtu: int) -> Itera
         end = End(name, device, endpoint, plane, control=control, faults=faults)
         for link in LINKS if role is Role.MOBILE_NODE else ("",):
             v4, v6 = (CARE_OF4[link], CARE_OF6[link]) if link else (AGENT4, AGENT6)
-            end.underlays[f"{link}4"] = open_ipv4_underlay(v4, PORT, link or None, 0, 4500)
-            end.underlays[f"{link}6"] = open_ipv6_underlay(v6, link or None, 0, True)
+            believe = role is Role.HOME_AGENT
+            end.underlays[f"{link}4"] = open_ipv4_underlay(
+                v4, PORT, link or None, 0, 4500, believe_routers=believe
+            )
+            end.underlays[f"{link}6"] = open_ipv6_underlay(
+                v6, link or None, 0, True, believe_routers=believe
+            )
         for underlay in end.underlays.values():
             stack.callback(underlay.close)
             plane.attach(underlay)

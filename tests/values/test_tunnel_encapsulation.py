@@ -13,6 +13,7 @@ conf.route_autoload = False
 conf.route6_autoload = False
 
 from scapy.layers.inet import IP, UDP, defragment  # noqa: E402
+from scapy.layers.inet6 import IPv6, defragment6  # noqa: E402
 from scapy.packet import Raw  # noqa: E402
 
 from tunnel.encapsulation import (  # noqa: E402
@@ -28,10 +29,12 @@ from tunnel.encapsulation import (  # noqa: E402
     with_outer_ecn,
     wrap,
 )
-from tunnel.fragmentation import fragment_ipv4  # noqa: E402
+from tunnel.fragmentation import fragment_ipv4, fragment_ipv6  # noqa: E402
+from tunnel.outer import outer_fragments  # noqa: E402
 from tunnel.path import Drop, Encapsulation, TunnelPath  # noqa: E402
 from wire.ip import IPv4Header, IPv6Header  # noqa: E402
 from wire.profile import TlvLayout  # noqa: E402
+from wire.udp import verify_udp  # noqa: E402
 
 
 def packet4(size: int = 100, tos: int = 0, **fields: object) -> bytes:
@@ -211,3 +214,32 @@ def test_fragments_are_what_scapy_makes() -> None:
     packet = IP(src="198.51.100.7", dst="203.0.113.9", id=77) / UDP(sport=1, dport=2) / Raw(bytes(1000))
     expected = [bytes(each) for each in packet.fragment(fragsize=480)]
     assert list(fragment_ipv4(bytes(packet), 500)) == expected
+
+
+@pytest.mark.parametrize("mtu", [1280, 1300, 1492])
+def test_ipv6_fragments_of_the_source_are_put_together_by_somebody_elses_code(mtu: int) -> None:
+    packet = packet6(3048)
+    pieces = fragment_ipv6(IPv6Header.decode(packet), packet[40:], mtu, 0x12345678)
+    assert len(pieces) == 3
+    assert max(map(len, pieces)) <= mtu
+    assert bytes(defragment6([IPv6(piece) for piece in pieces])) == packet
+
+
+def test_an_ipv6_packet_that_fits_has_no_fragment_header() -> None:
+    packet = packet6(1280)
+    assert fragment_ipv6(IPv6Header.decode(packet), packet[40:], 1280, 7) == (packet,)
+
+
+@pytest.mark.parametrize("kind", [Encapsulation.UDP, Encapsulation.IP_IN_IP, Encapsulation.UDP_TLV])
+def test_outer_fragments_put_together_are_the_outer_packet(kind: Encapsulation) -> None:
+    local, remote = IPv4Address("198.51.100.7"), IPv4Address("203.0.113.9")
+    path = TunnelPath(local, remote, kind, 0, 4191, "eth0", 1280)
+    pieces = outer_fragments(packet6(1280, tos=0x28), path, 5000, None, 64, 0x77777)
+    assert max(map(len, pieces)) <= 1280
+    whole = defragment([IP(piece) for piece in pieces])[0]
+    assert (whole.src, whole.dst, whole.tos, whole.id) == (str(local), str(remote), 0x28, 0x7777)
+    payload = bytes(whole.payload)
+    if kind.in_udp:
+        assert (whole.sport, whole.dport, verify_udp(local, remote, payload)) == (5000, 4191, True)
+        payload = payload[8:]
+    assert payload == wrap(packet6(1280, tos=0x28), kind)
