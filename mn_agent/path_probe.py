@@ -12,7 +12,7 @@ from random import Random
 
 from runtime.node import Deadline
 from tunnel.path import TunnelPath
-from wire.echo import NONCE_SIZE, Echo
+from wire.probe import NONCE_SIZE, Probe
 
 LEAST_MTU = 1280
 """Smaller outer packets are not tried: every IPv6 link carries this (RFC 8200), and most IPv4 paths do."""
@@ -66,7 +66,7 @@ class PathProbe:
         self._rng = rng
         self._identifier = rng.getrandbits(16)
         self._round_trip = min(round_trip, MAX_ROUND_TRIP)
-        self._sent: dict[int, tuple[Echo, int, float]] = {}
+        self._sent: dict[int, tuple[Probe, int, float]] = {}
         """By sequence number: the question, the octets of its outer packet (0: small), and when it left."""
         largest = path.link_mtu
         self._mtus = (largest, *(mtu for mtu in USUAL_MTUS if mtu < largest))
@@ -76,10 +76,10 @@ class PathProbe:
         self._rounds = 0
         self._next_at = now
 
-    def answered(self, echo: Echo, whole: bool, now: float) -> bool:
-        """Whether `echo` answers a question of this test. If not `whole`, it says nothing of its size."""
-        question, mtu, sent_at = self._sent.get(echo.sequence, (None, 0, 0.0))
-        if question != echo or self.outcome is not None:
+    def answered(self, probe: Probe, whole: bool, now: float) -> bool:
+        """Whether `probe` answers a question of this test. If not `whole`, it says nothing of its size."""
+        question, mtu, sent_at = self._sent.get(probe.sequence, (None, 0, 0.0))
+        if question != probe or self.outcome is not None:
             return False
         if self._best is None:
             self._round_trip = now - sent_at
@@ -89,7 +89,7 @@ class PathProbe:
             self.outcome = Passes(self._best, self._round_trip)
         return True
 
-    def tick(self, now: float) -> list[Echo]:
+    def tick(self, now: float) -> list[Probe]:
         """The questions to send now."""
         if self.outcome is not None or now < self._next_at:
             return []
@@ -123,11 +123,11 @@ class PathProbe:
             return GAPS[self._rounds]
         return max(LAST_WAIT, 2 * self._round_trip)
 
-    def _question(self, mtu: int, now: float) -> Echo:
+    def _question(self, mtu: int, now: float) -> Probe:
         if mtu and self._best is not None:
             self._tries[mtu] += 1
         sequence = len(self._sent)
         size = self.path.room_in(mtu) if mtu else SMALL
-        echo = Echo(self._identifier, sequence, self._rng.randbytes(NONCE_SIZE), size)
-        self._sent[sequence] = (echo, mtu, now)
-        return echo
+        probe = Probe(self._identifier, sequence, self._rng.randbytes(NONCE_SIZE), size)
+        self._sent[sequence] = (probe, mtu, now)
+        return probe

@@ -14,10 +14,10 @@ from tests.fuzz.runner import Target
 from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.forwarding import ForwardingTable, Route, peer_of
 from tunnel.path import Encapsulation, TunnelPath
-from wire.echo import Echo
 from wire.ip import IPv4Header, IPv6Header
 from wire.netlink import attributes, message, split, text
 from wire.options import UnknownOption
+from wire.probe import Probe
 from wire.profile import TlvLayout
 from wire.reader import DecodeError
 from wire.vendor import interruption_in, observed_in, path_mtu_in, protection_in
@@ -101,7 +101,7 @@ _MEMORY = b'{"next_sequence":7,"next_esp_sequence":9,"seen":[["2001:db8::1",7,3]
 _NETLINK = 2 * message(20, 1, bytes(4), [(3, text("eth0")), (8, bytes(4))])
 _REQUEST = b'{"jsonrpc":"2.0","id":1,"method":"roam","params":{"to":"eth0","dry_run":true}}'
 
-_ECHO = bytes.fromhex("8100000012340007") + 24 * b"n"
+_PROBE = bytes.fromhex("8100000012340007") + 24 * b"n"
 _VENDOR = ("00007ed901c63364072726", "00007ed90200fa", "00007ed9040578", "00007ed903" + 24 * "01")
 
 DAEMON_TARGETS: tuple[Target, ...] = (
@@ -116,7 +116,7 @@ DAEMON_TARGETS: tuple[Target, ...] = (
     Target("control request", (_REQUEST,), decode_request, ()),
     Target("netlink", (_NETLINK,), _netlink, ()),
     Target("memory", (_MEMORY,), _recall, ()),
-    Target("echo reply", (_ECHO,), Echo.of_reply, (DecodeError,)),
+    Target("probe", (_PROBE,), Probe.of_reply, (DecodeError,)),
 )
 SLOW_TARGETS: tuple[Target, ...] = (
     Target("configuration", (_MOBILE_NODE, _HOME_AGENT, b"mobile_node = 3"), _configuration, (ConfigError,)),

@@ -11,7 +11,7 @@ import pytest
 
 from mn_agent.path_probe import USUAL_MTUS, Blocked, Outcome, Passes, PathProbe
 from tunnel.path import Encapsulation, TunnelPath
-from wire.echo import Echo
+from wire.probe import Probe
 
 CARE_OF, AGENT = IPv4Address("198.51.100.10"), IPv4Address("203.0.113.2")
 CARE_OF6, AGENT6 = IPv6Address("2001:db8:a::10"), IPv6Address("2001:db8:99::2")
@@ -23,21 +23,21 @@ def over(
 ) -> tuple[Outcome, float, int]:
     """What a test of `path` finds if outer packets of a size come back or not, when, and after how many."""
     probe = PathProbe(path, round_trip, Random(3), 100.0)
-    answers: list[tuple[float, int, Echo]] = []
+    answers: list[tuple[float, int, Probe]] = []
     now, sent = 100.0, 0
     while probe.outcome is None:
         due = probe.deadline()
         assert due is not None
         assert due.reason == "path probe"
         if answers and answers[0][0] <= due.at:
-            now, _, echo = heapq.heappop(answers)
-            assert probe.answered(echo, True, now)
+            now, _, probe = heapq.heappop(answers)
+            assert probe.answered(probe, True, now)
             continue
         now = due.at
-        for echo in probe.tick(now):
+        for probe in probe.tick(now):
             sent += 1
-            if passes(echo.size + path.overhead):
-                heapq.heappush(answers, (now + round_trip, sent, echo))
+            if passes(probe.size + path.overhead):
+                heapq.heappush(answers, (now + round_trip, sent, probe))
     assert probe.deadline() is None
     return probe.outcome, now - 100.0, sent
 
@@ -99,11 +99,11 @@ def test_loss_of_three_in_ten_each_way_is_not_taken_for_a_block() -> None:
 def test_nobody_who_cannot_see_a_question_can_answer_it() -> None:
     probe = PathProbe(UDP, 0.02, Random(3), 0.0)
     small, large = probe.tick(0.0)
-    forged = Echo(large.identifier, large.sequence, bytes(8), large.size)
-    shorter = Echo(large.identifier, large.sequence, large.nonce, small.size)
+    forged = Probe(large.identifier, large.sequence, bytes(8), large.size)
+    shorter = Probe(large.identifier, large.sequence, large.nonce, small.size)
     assert not probe.answered(forged, True, 0.01)
     assert not probe.answered(shorter, True, 0.01)
-    assert not probe.answered(Echo(large.identifier, 99, large.nonce, large.size), True, 0.01)
+    assert not probe.answered(Probe(large.identifier, 99, large.nonce, large.size), True, 0.01)
     assert probe.outcome is None
     assert probe.answered(large, True, 0.01)
 
@@ -113,5 +113,5 @@ def test_an_answer_in_fragments_shows_that_payload_passes_but_not_its_size() -> 
     _, large = probe.tick(0.0)
     assert probe.answered(large, False, 0.02)
     assert probe.outcome is None
-    asked = {echo.size + UDP.overhead for echo in probe.tick(0.1)}
+    asked = {probe.size + UDP.overhead for probe in probe.tick(0.1)}
     assert asked == set(USUAL_MTUS)

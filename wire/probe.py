@@ -1,4 +1,4 @@
-"""An echo request and its answer, which is as long as the question: ICMPv6 messages of a chosen size.
+"""A probe: an echo request of a chosen size, and its answer, which is as long.
 
 Pure. RFC 4443 sections 4.1 and 4.2. Checksums are the kernel's: it writes them into what its sockets send,
 and looks at them before it hands a message over.
@@ -18,11 +18,11 @@ NONCE_SIZE = 8
 
 _HEAD = struct.Struct("!BBHHH")
 LEAST_SIZE = IPV6_HEADER + _HEAD.size + NONCE_SIZE
-"""Octets of the smallest packet that carries an `Echo`."""
+"""Octets of the smallest packet that carries a `Probe`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Echo:
+class Probe:
     """`size` counts the octets of the whole IPv6 packet; `nonce` makes an answer hard to guess."""
 
     identifier: int
@@ -33,7 +33,7 @@ class Echo:
     def request(self) -> bytes:
         """The ICMPv6 message without its checksum. ValueError if `size` or `nonce` is not possible."""
         if self.size < LEAST_SIZE or len(self.nonce) != NONCE_SIZE:
-            raise ValueError(f"an echo needs {LEAST_SIZE} octets and a nonce of {NONCE_SIZE}")
+            raise ValueError(f"a probe needs {LEAST_SIZE} octets and a nonce of {NONCE_SIZE}")
         head = _HEAD.pack(ECHO_REQUEST, 0, 0, self.identifier, self.sequence)
         return head + self.nonce + bytes(self.size - LEAST_SIZE)
 
