@@ -30,14 +30,14 @@ def over(
         assert due is not None
         assert due.reason == "path probe"
         if answers and answers[0][0] <= due.at:
-            now, _, probe = heapq.heappop(answers)
-            assert probe.answered(probe, True, now)
+            now, _, came = heapq.heappop(answers)
+            assert probe.answered(came, True, now)
             continue
         now = due.at
-        for probe in probe.tick(now):
+        for asked in probe.tick(now):
             sent += 1
-            if passes(probe.size + path.overhead):
-                heapq.heappush(answers, (now + round_trip, sent, probe))
+            if passes(asked.size + path.overhead):
+                heapq.heappush(answers, (now + round_trip, sent, asked))
     assert probe.deadline() is None
     return probe.outcome, now - 100.0, sent
 
@@ -113,5 +113,5 @@ def test_an_answer_in_fragments_shows_that_payload_passes_but_not_its_size() -> 
     _, large = probe.tick(0.0)
     assert probe.answered(large, False, 0.02)
     assert probe.outcome is None
-    asked = {probe.size + UDP.overhead for probe in probe.tick(0.1)}
+    asked = {one.size + UDP.overhead for one in probe.tick(0.1)}
     assert asked == set(USUAL_MTUS)
