@@ -114,6 +114,13 @@ class Remember:
 
 
 @dataclass(frozen=True, slots=True)
+class RememberNetworks:
+    """Write this to disk, too: the networks that were met."""
+
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Something a person or a script may want to know: one event of `mnctl events`."""
 
@@ -139,6 +146,7 @@ Action = (
     | AskDns
     | AskPathUse
     | Remember
+    | RememberNetworks
     | Report
     | Finished
 )

@@ -60,6 +60,11 @@ class Target:
         )
 
 
+def places(attachments: Iterable[Attachment]) -> list[tuple[str, IPv4Address | IPv6Address, int]]:
+    """What makes each attachment another one: its link, its care-of address, and that the carrier stayed."""
+    return [_place(attachment) for attachment in attachments]
+
+
 def _place(attachment: Attachment) -> tuple[str, IPv4Address | IPv6Address, int]:
     return attachment.interface, attachment.care_of, attachment.carrier_losses
 

@@ -24,7 +24,8 @@ from mn_agent.desired import UNBOUND_MTU
 from mn_agent.events import ControlReceived, Event, NetworkChanged, PathSilent, Stop
 from mn_agent.memory import recall
 from mn_agent.node import MobileNode
-from mn_agent.shell import Shell, load_memory
+from mn_agent.shell import Shell
+from mn_agent.state_files import StateFiles
 from movement.snapshot import Snapshot
 from movement.sources import Ours, Watcher
 from runtime.clock import boottime
@@ -46,7 +47,6 @@ from tunnel.routing import STATE_FILE, KernelState, cleanup
 from tunnel.tiers import Tunnel, Wiring, open_tunnel
 
 DEFAULT_CONFIGURATION = "/etc/mn-agent/mn-agent.toml"
-MEMORY_FILE = "memory.json"
 CONFIGURATION_INVALID = 7
 
 
@@ -66,11 +66,12 @@ class Daemon:
         keys, payload_key = load_keys(configuration.security.key_file), load_payload_key(configuration)
         for directory in (self._runtime, self._state):
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        memory_file = self._state / MEMORY_FILE
-        memory = recall(load_memory(memory_file, self._log), random.getrandbits(16), time.time())
+        files = StateFiles(self._state, self._log)
+        memory = recall(files.memory(), random.getrandbits(16), time.time())
         wall_offset = time.time() - boottime()
+        networks = files.networks(boottime(), wall_offset)
         rng = random.SystemRandom()
-        node = MobileNode(configuration, keys, memory, rng, boottime(), wall_offset, payload_key)
+        node = MobileNode(configuration, keys, memory, rng, boottime(), wall_offset, payload_key, networks)
         async with AsyncExitStack() as stack:
             control = Control(
                 node,
@@ -123,7 +124,7 @@ class Daemon:
             shell = Shell(
                 tunnel.plane,
                 kernel,
-                memory_file,
+                files,
                 lambda event: driver.dispatch(event),
                 report,
                 self._log,

@@ -15,7 +15,7 @@ from mn_agent.actions import (
     Report,
 )
 from mn_agent.authentication import ClockCorrected
-from mn_agent.binding_update_list import Target
+from mn_agent.binding_update_list import Target, places
 from mn_agent.choice import ANY, Wanted, policy_of
 from mn_agent.config import Configuration
 from mn_agent.consequences import Consequences
@@ -49,6 +49,7 @@ from mn_agent.registration_states import (
 from mn_agent.summary import summarise
 from mn_agent.thinker import Thinker
 from movement.detector import Detector
+from movement.known_networks import NO_NETWORKS, KnownNetworks
 from movement.policy import Attachment
 from movement.snapshot import Snapshot
 from runtime.node import Deadline, earliest
@@ -78,12 +79,13 @@ class MobileNode:
         now: float,
         wall_offset: float = 0.0,
         payload_key: PayloadKey | None = None,
+        networks: KnownNetworks = NO_NETWORKS,
     ) -> None:
         """`wall_offset` is the wall clock less CLOCK_BOOTTIME, in seconds.
 
         `payload_key` is needed if the configuration wants payload protected, and unused if not.
         """
-        parts = assemble(configuration, keys, memory, rng, now, wall_offset, payload_key)
+        parts = assemble(configuration, keys, memory, rng, now, wall_offset, payload_key, networks)
         self.configuration = configuration
         self.memory = memory
         self.started_at = now
@@ -94,6 +96,7 @@ class MobileNode:
         self.drops = parts.drops
         self.enquiries = parts.enquiries
         self.journal = parts.journal
+        self.networks = parts.networks
         self.payload = parts.payload
         self.registration = parts.registration
         self._associations = parts.associations
@@ -211,6 +214,7 @@ class MobileNode:
     def _network_changed(self, snapshot: Snapshot, now: float) -> list[Action]:
         self._snapshot = apart_from(snapshot, home_addresses(self.surroundings()))
         self._detector.handle(self._snapshot, now)
+        self.networks.seen(self._snapshot, now)
         self.enquiries.network_changed(self._detector.attachments, now)
         attachments = with_home(
             self._snapshot,
@@ -219,9 +223,10 @@ class MobileNode:
             self.configuration,
             self.enquiries.home_prefix,
         )
-        if attachments == self.attachments:
-            return []
+        moved = places(attachments) != places(self.attachments)
         self.attachments = attachments
+        if not moved:
+            return []
         self.choice.forget_absent(attachments)
         return [AskDns(query) for query in self.discovery.network_changed(bool(attachments), now)]
 
@@ -325,6 +330,7 @@ class MobileNode:
         if reserved is not None:
             self.memory = reserved
             actions.append(Remember(reserved.as_json()))
+        actions += self.networks.due(now)
         if (after := self.summary()) != before:
             actions.append(Report("state", {"state": after[0], "reason": after[1]}))
         around = self.surroundings()

@@ -20,9 +20,11 @@ from mn_agent.handover import Journal
 from mn_agent.memory import Memory
 from mn_agent.messages import Wish
 from mn_agent.mobile_router import MobileRouter
+from mn_agent.network_memory import NetworkMemory
 from mn_agent.old_paths import OldPaths
 from mn_agent.protection import PayloadProtection
 from mn_agent.registration import HomeRegistration
+from movement.known_networks import KnownNetworks
 from tunnel.authentication import Keys
 from tunnel.path import Drop
 from tunnel.protection import PayloadKey
@@ -40,6 +42,7 @@ class Parts:
     payload: PayloadProtection
     associations: Associations
     dialect: Dialect
+    networks: NetworkMemory
     journal: Journal = field(default_factory=Journal)
     bridge: Bridge = field(default_factory=Bridge)
     old_paths: OldPaths = field(default_factory=OldPaths)
@@ -58,6 +61,7 @@ def assemble(
     now: float,
     wall_offset: float,
     payload_key: PayloadKey | None,
+    networks: KnownNetworks,
 ) -> Parts:
     """The parts of a mobile node that starts `now`; the arguments are those of `MobileNode`."""
     binding, tunnel, home = configuration.binding, configuration.tunnel, configuration.home.ipv6
@@ -78,5 +82,13 @@ def assemble(
     payload = PayloadProtection(key, home, rng.randbytes, reachable=binding.reachable)
     associations = associations_for(keys, configuration.profile, home, memory, wall_offset, rng)
     return Parts(
-        configuration, Choice(home), discovery, enquiries, registration, payload, associations, dialect
+        configuration,
+        Choice(home),
+        discovery,
+        enquiries,
+        registration,
+        payload,
+        associations,
+        dialect,
+        NetworkMemory(networks, wall_offset),
     )

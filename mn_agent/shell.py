@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
 from typing import assert_never
 
 from mn_agent.actions import (
@@ -27,6 +25,7 @@ from mn_agent.actions import (
     InstallRoutes,
     KeepUnderlays,
     Remember,
+    RememberNetworks,
     Report,
     SendAgain,
     SendControl,
@@ -36,6 +35,7 @@ from mn_agent.announcer import Announcer
 from mn_agent.discovery import Query
 from mn_agent.events import Event, HomeAgentsFound, HomeAgentsUnknown, LinkUnusable, PathLastUsed
 from mn_agent.resolver import ResolutionError, Resolver
+from mn_agent.state_files import MEMORY, NETWORKS, StateFiles
 from movement.policy import Attachment
 from runtime.log import Log
 from tunnel.forwarding import ForwardingTable
@@ -55,7 +55,7 @@ class Shell:
         self,
         plane: DataPlane,
         kernel: KernelState,
-        memory_file: Path,
+        files: StateFiles,
         dispatch: Callable[[Event], None],
         report: Callable[[str, Mapping[str, object]], None],
         log: Log,
@@ -65,7 +65,7 @@ class Shell:
         """`protected`: underlays take in protected payload, too."""
         self._plane = plane
         self._kernel = kernel
-        self._memory_file = memory_file
+        self._files = files
         self._dispatch = dispatch
         self._report = report
         self._log = log
@@ -103,7 +103,9 @@ class Shell:
             case AskPathUse(path=path):
                 self._dispatch(PathLastUsed(self._plane.last_sent(path), self._plane.last_received()))
             case Remember(state=state):
-                self._remember(state)
+                self._files.write(MEMORY, json.dumps(state).encode())
+            case RememberNetworks(document=document):
+                self._files.write(NETWORKS, document)
             case Report(event=event, fields=fields):
                 self._report(event, fields)
             case Finished():
@@ -203,27 +205,3 @@ class Shell:
             self._dispatch(HomeAgentsUnknown(str(error)))
         else:
             self._dispatch(HomeAgentsFound(home_agents))
-
-    def _remember(self, state: Mapping[str, object]) -> None:
-        """Replace the file in one step. No fsync: a crash of this process loses nothing, and after one of the
-        machine the sequence numbers start from the wall clock (see mn_agent.memory)."""
-        temporary = self._memory_file.with_suffix(".new")
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "w", encoding="utf-8") as file:
-                json.dump(state, file)
-            os.replace(temporary, self._memory_file)
-        except OSError as error:
-            self._log.warning("memory", f"cannot write {self._memory_file}: {error.strerror}")
-
-
-def load_memory(path: Path, log: Log) -> Mapping[str, object]:
-    """What the last run remembered; empty when there is nothing, or nothing readable."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        log.warning("memory", f"{path} is not readable and is ignored: {error}")
-        return {}
-    return document if isinstance(document, dict) else {}

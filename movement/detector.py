@@ -5,8 +5,10 @@ Pure. RFC 6275 section 11.5.1.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from movement.policy import Attachment, Policy, rank
-from movement.snapshot import Snapshot
+from movement.snapshot import Link, Snapshot
 
 
 class Detector:
@@ -49,8 +51,9 @@ class Detector:
 
     def handle(self, snapshot: Snapshot, now: float) -> tuple[Attachment, ...] | None:
         """The attachments, best first, if `snapshot` changes anything about them; else None."""
+        found = rank(snapshot, self._policy, self.current)
+        ranked = tuple(self._recognised(attachment, snapshot) for attachment in found)
         self._snapshot = snapshot
-        ranked = rank(snapshot, self._policy, self.current)
         if ranked == self._ranked:
             return None
         self._ranked = ranked
@@ -61,3 +64,19 @@ class Detector:
         """Follow another policy from now on; what `handle` returns, for the newest snapshot."""
         self._policy = policy
         return self.handle(self._snapshot, now)
+
+    def _recognised(self, attachment: Attachment, snapshot: Snapshot) -> Attachment:
+        """With the network that was there before, while the kernel has forgotten the router's hardware.
+
+        It does so when the router is silent, or was not needed for long. A carrier that went ends it.
+        """
+        links = (at.link(attachment.interface) for at in (self._snapshot, snapshot))
+        if attachment.network is not None or not _same_carrier(*links):
+            return attachment
+        before = (a for a in self._ranked if a.index == attachment.index and a.care_of == attachment.care_of)
+        known = next((a.network for a in before if a.router == attachment.router), None)
+        return replace(attachment, network=known)
+
+
+def _same_carrier(before: Link | None, after: Link | None) -> bool:
+    return before is not None and after is not None and before.carrier_losses == after.carrier_losses

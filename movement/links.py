@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from errno import EAFNOSUPPORT, ENOENT, EOPNOTSUPP
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
+from movement.neighbours import MAX_ROUTERS, Neighbour, Place, neighbour_in
+from movement.neighbours import query as neighbour_query
 from movement.snapshot import Address, DefaultRouter, Link, LinkAddress, Snapshot
 from wire import rtnetlink
 from wire.netlink import (
@@ -21,6 +24,7 @@ from wire.netlink import (
     DUMP,
     DUMP_INTERRUPTED,
     ERROR,
+    MULTI,
     REQUEST,
     Message,
     attributes,
@@ -63,11 +67,19 @@ _DEAD, _LINK_DOWN = 0x1, 0x10
 class LinkReader:
     """Dumps links, addresses and the default routes of the main table of this network namespace."""
 
-    __slots__ = ("_excluded", "_fresh", "_known", "_sequence", "_socket")
+    __slots__ = ("_excluded", "_fresh", "_known", "_on_routers", "_sequence", "_socket")
 
-    def __init__(self, excluded: frozenset[str] = frozenset()) -> None:
-        """`excluded`: names of links that are no way to the network, such as the TUN device."""
+    def __init__(
+        self,
+        excluded: frozenset[str] = frozenset(),
+        on_routers: Callable[[tuple[Place, ...]], None] = lambda _: None,
+    ) -> None:
+        """`excluded`: names of links that are no way to the network, such as the TUN device.
+
+        `on_routers` is told the routers of a snapshot before the kernel is asked who they are.
+        """
         self._excluded = excluded
+        self._on_routers = on_routers
         self._sequence = 0
         self._known: dict[tuple[int, bytes], Any] = {}
         self._fresh: dict[tuple[int, bytes], Any] = {}
@@ -95,11 +107,16 @@ class LinkReader:
                 if answer.body[1] == 0:  # destination length: only default routes are decoded
                     for index, router in self._meaning(answer, _routers):
                         routers[index].append(router)
+        known = self._neighbours((i, r.gateway) for i, found in routers.items() for r in found if r.gateway)
         links = (self._meaning(answer, _link) for answer in self._dump(_LINK_QUERY))
         self._known = self._fresh
         return Snapshot(
             tuple(
-                replace(link, addresses=tuple(addresses[link.index]), routers=tuple(routers[link.index]))
+                replace(
+                    link,
+                    addresses=tuple(addresses[link.index]),
+                    routers=tuple(_resolved(router, link.index, known) for router in routers[link.index]),
+                )
                 for link in sorted(filter(None, links), key=lambda link: link.index)
                 if link.name not in self._excluded
             )
@@ -113,6 +130,17 @@ class LinkReader:
         meaning: T = self._fresh[key]
         return meaning
 
+    def _neighbours(self, places: Iterable[Place]) -> dict[Place, Neighbour]:
+        """What the kernel knows of these routers; asked one by one, as neighbours can be thousands.
+
+        They are named before, so that whatever changes after the question comes as a hint.
+        """
+        wanted = tuple(sorted(set(places), key=str))[:MAX_ROUTERS]
+        self._on_routers(wanted)
+        answers = (answer for place in wanted for answer in self._ask(neighbour_query(place))[0])
+        found = (neighbour_in(answer.body) for answer in answers)
+        return {neighbour.place: neighbour for neighbour in found if neighbour is not None}
+
     def _dump(self, query: bytes) -> list[Message]:
         """The messages of one dump, asked for again if a change interrupted it."""
         for _ in range(_TRIES):
@@ -122,6 +150,7 @@ class LinkReader:
         return answers
 
     def _ask(self, query: bytes) -> tuple[list[Message], bool]:
+        """The messages of the answer, and whether nothing changed while they were gathered."""
         self._sequence += 1
         self._socket.send(numbered([query], self._sequence))
         answers: list[Message] = []
@@ -133,6 +162,8 @@ class LinkReader:
                 whole = whole and not answer.flags & DUMP_INTERRUPTED
                 if answer.kind not in (ERROR, DONE):
                     answers.append(answer)
+                    if not answer.flags & MULTI:
+                        return answers, whole
                 elif answer.error and answer.error not in _ABSENT:
                     raise OSError(answer.error, os.strerror(answer.error))
                 else:
@@ -165,8 +196,17 @@ def _address(body: bytes) -> tuple[int, LinkAddress]:
         deprecated=bool(flags & _DEPRECATED),
         # The same bit says "secondary" for IPv4.
         temporary=family == socket.AF_INET6 and bool(flags & _TEMPORARY),
+        valid_until=_valid_until(found.get(AddressAttribute.LIFETIMES, b"")),
     )
     return index, address
+
+
+def _valid_until(lifetimes: bytes) -> float | None:
+    if len(lifetimes) < rtnetlink.LIFETIMES.size:
+        return None
+    _, seconds, _, _ = rtnetlink.LIFETIMES.unpack_from(lifetimes)
+    forever = seconds == rtnetlink.FOREVER
+    return None if forever else time.clock_gettime(time.CLOCK_BOOTTIME) + float(seconds)
 
 
 def _routers(body: bytes) -> tuple[tuple[int, DefaultRouter], ...]:
@@ -185,6 +225,13 @@ def _routers(body: bytes) -> tuple[tuple[int, DefaultRouter], ...]:
         for index, flags, hop in hops
         if index and not flags & (_DEAD | _LINK_DOWN)
     )
+
+
+def _resolved(router: DefaultRouter, index: int, known: Mapping[Place, Neighbour]) -> DefaultRouter:
+    neighbour = None if router.gateway is None else known.get((index, router.gateway))
+    if neighbour is None:
+        return router
+    return replace(router, hardware=neighbour.hardware, silent=neighbour.silent)
 
 
 def _hops(multipath: bytes) -> Iterator[tuple[int, int, Mapping[int, bytes]]]:

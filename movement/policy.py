@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
+from movement.network import NetworkId, network_of
 from movement.snapshot import Address, DefaultRouter, Link, LinkAddress, Snapshot
 
 _FAMILIES = (4, 6)
@@ -52,6 +53,8 @@ class Attachment:
     metric: int
     carrier_losses: int = 0
     """As of the link, where another network in the place of this one must not be mistaken for it."""
+    network: NetworkId | None = None
+    """Which network this is, once the router's link-layer address is known."""
 
 
 def rank(snapshot: Snapshot, policy: Policy, current: Attachment | None = None) -> tuple[Attachment, ...]:
@@ -105,6 +108,7 @@ def _attachments(link: Link, policy: Policy, current: Attachment | None) -> Iter
                 router=router.gateway,
                 mtu=link.mtu,
                 metric=router.metric,
+                network=network_of(router, address),
             )
 
 

@@ -5,7 +5,7 @@ Pure. RFC 4862 section 5.5 (address states), RFC 4429 (optimistic addresses).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 Address = IPv4Address | IPv6Address
@@ -17,6 +17,8 @@ class LinkAddress:
     """An address of a link. `tentative`: must not be used yet, or never (duplicate found).
 
     An optimistic address (RFC 4429) is not tentative here: it may be used while its uniqueness is tested.
+    `valid_until` is in seconds of CLOCK_BOOTTIME, None for ever; it makes no difference between addresses,
+    as it moves with every advertisement.
     """
 
     address: Address
@@ -24,6 +26,7 @@ class LinkAddress:
     tentative: bool = False
     deprecated: bool = False
     temporary: bool = False
+    valid_until: float | None = field(default=None, compare=False)
 
     @property
     def network(self) -> Network:
@@ -35,12 +38,16 @@ class LinkAddress:
 class DefaultRouter:
     """A default route of the main table. `gateway` None: the route says that everybody is on-link.
 
-    `metric` is the kernel's; an IPv4 route (family 4) may have an IPv6 gateway (RFC 5549).
+    `metric` is the kernel's; an IPv4 route (family 4) may have an IPv6 gateway (RFC 5549). `hardware` is the
+    gateway's link-layer address, None while the kernel has not resolved it. `silent`: the gateway did not
+    answer the kernel lately (neighbour unreachability detection, RFC 4861 section 7.3).
     """
 
     family: int
     gateway: Address | None
     metric: int
+    hardware: bytes | None = None
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

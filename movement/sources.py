@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from movement.links import LinkReader
+from movement.neighbours import Place, filter_for, neighbour_in
 from movement.snapshot import Snapshot
 from wire import rtnetlink
 from wire.netlink import Message, attributes, number_in, split, text_in
@@ -27,6 +30,8 @@ from wire.rtnetlink import Kind, RuleAttribute
 _LINKS, _IPV4_ADDRESSES, _IPV4_ROUTES, _IPV4_RULES = 1, 5, 7, 8
 _IPV6_ADDRESSES, _IPV6_ROUTES, _IPV6_RULES = 9, 11, 19
 _GROUPS = (_LINKS, _IPV4_ADDRESSES, _IPV4_ROUTES, _IPV4_RULES, _IPV6_ADDRESSES, _IPV6_ROUTES, _IPV6_RULES)
+_NEIGHBOURS = 3
+_SO_ATTACH_FILTER = 26
 _SOL_NETLINK, _ADD_MEMBERSHIP, _SO_RCVBUFFORCE = 270, 1, 33
 _MAIN_TABLE = 254
 _UP = 0x1
@@ -83,7 +88,9 @@ class Watcher:
         self._on_loss = on_loss
         self._ours = ours or Ours()
         self._device_index = 0
-        self._reader = LinkReader(frozenset({self._ours.device}))
+        self._reader = LinkReader(frozenset({self._ours.device}), self._hear_of)
+        self._routers: dict[Place, tuple[bytes | None, bool]] = {}
+        self._neighbours: socket.socket | None = None
         self._sockets: list[socket.socket] = []
         self._timer: asyncio.TimerHandle | None = None
         self._hinted_at: float | None = None
@@ -96,6 +103,9 @@ class Watcher:
         self._listen(socket.NETLINK_ROUTE, _GROUPS, self._route_message)
         if self._ours.nft_table and self._on_foreign_change is not None:
             self._listen(_NETFILTER, (_NFTABLES_GROUP,), self._nftables_message)
+        self._neighbours = self._listen(
+            socket.NETLINK_ROUTE, (_NEIGHBOURS,), self._neighbour_message, filter_for(())
+        )
         self._device_index = _index(self._ours.device)
         self._hinted_at = _now()
         self._report()
@@ -115,7 +125,10 @@ class Watcher:
             self._timer = None
         self._reader.close()
 
-    def _listen(self, family: int, groups: tuple[int, ...], handle: Callable[[Message], None]) -> None:
+    def _listen(
+        self, family: int, groups: tuple[int, ...], handle: Callable[[Message], None], passing: bytes = b""
+    ) -> socket.socket:
+        """`passing` is a filter for what arrives."""
         listener = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, family
         )
@@ -123,9 +136,27 @@ class Watcher:
         listener.bind((0, 0))
         with contextlib.suppress(OSError):  # a smaller buffer overruns sooner, which is harmless
             listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        if passing:
+            _attach(listener, passing)
         for group in groups:
             listener.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
         asyncio.get_running_loop().add_reader(listener, self._drain, listener, handle)
+        return listener
+
+    def _hear_of(self, routers: tuple[Place, ...]) -> None:
+        """The kernel wakes us for word of these neighbours only: a LAN has many, and they come and go."""
+        if self._neighbours is not None and routers != tuple(self._routers):
+            _attach(self._neighbours, filter_for(routers))
+        self._routers = {place: self._routers.get(place, (None, False)) for place in routers}
+
+    def _neighbour_message(self, message: Message) -> None:
+        """Traffic makes the kernel ask its neighbours again and again: only another answer is a hint."""
+        neighbour = neighbour_in(message.body) if message.kind == Kind.NEW_NEIGHBOUR else None
+        if neighbour is None or (neighbour.undecided and neighbour.hardware is None):
+            return
+        known = self._routers.get(neighbour.place)
+        if known is not None and known != (neighbour.hardware, neighbour.silent):
+            self._hint()
 
     def _drain(self, listener: socket.socket, handle: Callable[[Message], None]) -> None:
         for _ in range(_READS_AT_ONCE):
@@ -240,6 +271,10 @@ class Watcher:
             self._quiet_until = time.monotonic() + RETRY
             self._schedule()
             return None
+        for link in snapshot.links:
+            for router in link.routers:
+                if router.gateway is not None and (link.index, router.gateway) in self._routers:
+                    self._routers[link.index, router.gateway] = router.hardware, router.silent
         # By processor time: where others keep the machine busy, a reading that had to wait is not dear.
         self._quiet_until = time.monotonic() + REST * (time.thread_time() - worked)
         return snapshot
@@ -262,6 +297,13 @@ async def watch(
 
 def _now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _attach(listener: socket.socket, program: bytes) -> None:
+    """Put a classic BPF program in front of a socket, in the place of the one before."""
+    held = ctypes.create_string_buffer(program, len(program))
+    described = struct.pack("HP", len(program) // 8, ctypes.addressof(held))
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
 
 
 def _index(name: str) -> int:

@@ -14,8 +14,8 @@ ERROR, DONE = 2, 3
 """Kinds of message that end an exchange: an acknowledgement or a refusal, and the end of a dump."""
 REQUEST, ACK, DUMP, EXCLUSIVE, CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
 """Flags of a request."""
-DUMP_INTERRUPTED = 0x10
-"""Flag of an answer: something changed while it was put together."""
+MULTI, DUMP_INTERRUPTED = 0x2, 0x10
+"""Flags of an answer: it is one of several; something changed while it was put together."""
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")

@@ -19,6 +19,9 @@ NEIGHBOUR = Struct("=BxxxiHBB")
 """Family, index, state, flags, type."""
 RULE = Struct("=BBBBBxxBI")
 """Family, lengths of destination and source, TOS, table, action, flags."""
+LIFETIMES = Struct("=IIII")
+"""Of an address: preferred and valid, in seconds, FOREVER or what is left; when it was made and changed."""
+FOREVER = 0xFFFFFFFF
 NEXT_HOP = Struct("=HBBi")
 """Length with all that follows, flags, hops, index."""
 
@@ -54,6 +57,7 @@ class LinkAttribute(IntEnum):
 class AddressAttribute(IntEnum):
     ADDRESS = 1
     LOCAL = 2
+    LIFETIMES = 6
     FLAGS = 8
     PROTOCOL = 11
 
@@ -71,6 +75,7 @@ class RouteAttribute(IntEnum):
 
 class NeighbourAttribute(IntEnum):
     DESTINATION = 1
+    HARDWARE = 2
     INTERFACE = 8
     PROTOCOL = 12
 

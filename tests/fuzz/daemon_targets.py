@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from home_agent.config import parse_configuration as parse_home_agent
 from mn_agent.config import parse_configuration as parse_mobile_node
 from mn_agent.memory import recall
+from movement.known_networks import MAX_NETWORKS, recall_networks
+from movement.neighbours import neighbour_in
 from runtime.control import decode_request
 from runtime.settings import ConfigError
 from tests.fuzz.runner import Target
@@ -20,6 +22,7 @@ from wire.options import UnknownOption
 from wire.probe import Probe
 from wire.profile import TlvLayout
 from wire.reader import DecodeError
+from wire.rtnetlink import NEIGHBOUR
 from wire.vendor import interruption_in, observed_in, path_mtu_in, protection_in
 
 _HOME4, _HOME6 = IPv4Address("203.0.113.77"), IPv6Address("2001:db8:99::77")
@@ -74,6 +77,12 @@ def _recall(data: bytes) -> object:
     return recall(document, 7, 1_800_000_000.0) if isinstance(document, dict) else None
 
 
+def _recall_networks(data: bytes) -> object:
+    known = recall_networks(data, 5.0, 1_800_000_000.0)
+    assert len(known.entries) <= MAX_NETWORKS
+    return known.as_json(0.0)
+
+
 def _configuration(data: bytes) -> object:
     text = data.decode("utf-8", errors="replace")
     return (parse_mobile_node if len(data) % 2 else parse_home_agent)(text)
@@ -99,6 +108,14 @@ key_file = "/k"
 """
 _MEMORY = b'{"next_sequence":7,"next_esp_sequence":9,"seen":[["2001:db8::1",7,3]],"home_agents":[]}'
 _NETLINK = 2 * message(20, 1, bytes(4), [(3, text("eth0")), (8, bytes(4))])
+_NETWORKS = (
+    b'{"networks":[{"router":"192.168.1.1","hardware":"02:00:00:00:00:01","prefix":"192.168.1.0/24","facts":'
+    b'{"lease":{"value":{"address":"192.168.1.5","client_id":null},"until":1800000100.0},"address6":null}}]}'
+)
+_NEIGHBOURS = tuple(
+    message(28, 0, NEIGHBOUR.pack(2, 3, 2, 0, 1), [(1, IPv4Address(a).packed), (2, b"\2\0\0\0\0\1")])[16:]
+    for a in ("192.168.1.1", "0.0.0.0")
+)
 _REQUEST = b'{"jsonrpc":"2.0","id":1,"method":"roam","params":{"to":"eth0","dry_run":true}}'
 
 _PROBE = bytes.fromhex("8100000012340007") + 24 * b"n"
@@ -117,6 +134,8 @@ DAEMON_TARGETS: tuple[Target, ...] = (
     Target("netlink", (_NETLINK,), _netlink, ()),
     Target("memory", (_MEMORY,), _recall, ()),
     Target("probe", (_PROBE,), Probe.of_reply, (DecodeError,)),
+    Target("known networks", (_NETWORKS,), _recall_networks, (ValueError,)),
+    Target("neighbour table", _NEIGHBOURS, neighbour_in, ()),
 )
 SLOW_TARGETS: tuple[Target, ...] = (
     Target("configuration", (_MOBILE_NODE, _HOME_AGENT, b"mobile_node = 3"), _configuration, (ConfigError,)),

@@ -19,6 +19,8 @@ Receive = Callable[[Datagram], None]
 
 CORE_DELAY = 0.004
 RECORDED = 4000
+LEASE = 30 * 86400.0
+"""When every lease ends, in virtual time."""
 
 
 class Internet:
@@ -110,8 +112,9 @@ class AccessNetwork:
         """The link as the host's kernel shows it, with the addresses that it has from this network by now,
         and with `others`, which it has given itself."""
         prefixes = {net.version: net for net in (self._ipv6, self._ipv4) if net is not None}
-        own = tuple(LinkAddress(a, prefixes[a.version].prefixlen) for a in addresses)
-        routers = tuple(DefaultRouter(a.version, prefixes[a.version][1], 100) for a in addresses)
+        own = tuple(LinkAddress(a, prefixes[a.version].prefixlen, valid_until=LEASE) for a in addresses)
+        hardware = b"\x02" + self.name.encode().ljust(5)[:5]
+        routers = tuple(DefaultRouter(a.version, prefixes[a.version][1], 100, hardware) for a in addresses)
         more = tuple(LinkAddress(a, a.max_prefixlen) for a in others)
         return Link(index, name, True, self.mtu, own + more, routers)
 

@@ -26,6 +26,7 @@ from mn_agent.actions import (
     InstallRoutes,
     KeepUnderlays,
     Remember,
+    RememberNetworks,
     Report,
     SendAgain,
     SendControl,
@@ -44,6 +45,7 @@ from mn_agent.events import (
 )
 from mn_agent.memory import ESP_EPOCH, recall
 from mn_agent.node import MobileNode
+from movement.known_networks import KnownNetworks, recall_networks
 from movement.policy import Attachment
 from movement.snapshot import Link, Snapshot
 from runtime.driver import Driver, Fault
@@ -89,6 +91,8 @@ class MobileHost:
         self.configuration = configuration
         self.keys = keys
         self.disk: str = "{}"
+        self.networks = KnownNetworks().as_json(0.0)
+        """The memory of networks, on the disk as well."""
         self.clock_error = clock_error
         """Seconds by which the wall clock of this host is fast; an agent notices when it starts."""
         self.reports: deque[tuple[float, Report]] = deque(maxlen=200)
@@ -124,7 +128,8 @@ class MobileHost:
         memory = recall(document, self._rng.getrandbits(16), offset + now)
         rng = Random(self._rng.getrandbits(32))
         payload_key = payload_key_of(self.name)
-        self.node = MobileNode(self.configuration, self.keys, memory, rng, now, offset, payload_key)
+        networks = recall_networks(self.networks, now, offset) if remember else KnownNetworks()
+        self.node = MobileNode(self.configuration, self.keys, memory, rng, now, offset, payload_key, networks)
         random_bytes = Random(self._rng.getrandbits(32)).randbytes
         self.plane = Plane(Role.MOBILE_NODE, self._on_control, self._deliver, self._clock, random_bytes)
         self.plane.on_silence = lambda: self.driver.dispatch(PathSilent())
@@ -319,6 +324,8 @@ class MobileHost:
                 self.driver.dispatch(PathLastUsed(last_sent, self.plane.received_at))
             case Remember(state=state):
                 self.disk = json.dumps(state)
+            case RememberNetworks(document=document):
+                self.networks = document
             case Report():
                 self.reports.append((self._timeline.now, action))
             case Finished():

@@ -173,6 +173,43 @@ def test_routes_over_several_next_hops_are_several_routers(node: Namespace) -> N
     }
 
 
+def test_who_the_routers_are_and_that_one_is_silent_is_known_and_other_neighbours_wake_nobody(
+    node: Namespace,
+) -> None:
+    peer = Namespace(f"{node.name}-r")
+    try:
+        node.sh(f"ip link set r0 netns {peer.name}")
+        peer.sh("ip link set r0 up; ip addr add 192.168.7.1/24 dev r0; ip addr add fe80::1/64 dev r0 nodad")
+        hardware = bytes.fromhex(peer.sh("cat /sys/class/net/r0/address").replace(":", ""))
+        node.sh(
+            "ip addr add 192.168.7.2/24 dev e0 valid_lft 600 preferred_lft 600; "
+            "ip route add default via 192.168.7.1; ip -6 route add default via fe80::1 dev e0"
+        )
+
+        async def body(diary: Diary) -> None:
+            assert {router.hardware for router in link(diary.newest).routers} == {None}, "not asked yet"
+            before = time.clock_gettime(time.CLOCK_BOOTTIME)
+            await shell(node, "bash -c 'for a in 192.168.7.1 fe80::1%e0; do echo > /dev/udp/$a/9; done'")
+            await until(lambda: {r.hardware for r in link(diary.newest).routers} == {hardware})
+            lease = next(a.valid_until for a in link(diary.newest).addresses if a.prefix_length == 24)
+            assert lease is not None
+            assert before + 590 < lease < before + 601
+            quiet = len(diary.snapshots)
+            await shell(
+                node,
+                "for n in 7 8 9; do ip neigh add 192.168.7.$n lladdr 02:00:00:00:00:0$n dev e0; done; "
+                "ip neigh change 192.168.7.1 dev e0 nud stale; bash -c 'echo > /dev/udp/192.168.7.1/9'",
+            )
+            await asyncio.sleep(0.05)
+            assert len(diary.snapshots) == quiet
+            await shell(node, "ip neigh change 192.168.7.1 dev e0 nud failed")
+            await until(lambda: {r.silent for r in link(diary.newest).routers} == {True, False})
+
+        watched(node, body)
+    finally:
+        peer.close()
+
+
 def test_the_tun_device_is_no_link(node: Namespace) -> None:
     tun = node.run(lambda: TunDevice.open("mip0", 1400))
     try:
