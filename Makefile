@@ -16,7 +16,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: setup
+bench: setup bench-peers
 	$(BIN)/python -m benchmarks data-plane
 
 bench-home-agent: setup

@@ -19,10 +19,10 @@ from benchmarks import data_plane as data_plane_benchmark
 from benchmarks import home_agent as home_agent_benchmark
 from benchmarks import idle as idle_benchmark
 from benchmarks.machine import write
-from benchmarks.tiers import TIERS
+from benchmarks.tiers import CONTESTANTS
 
 RESULTS = Path(__file__).parent / "results"
-_NEEDED = {"iperf3": "iperf3", "ping": "iputils-ping", "ip": "iproute2"}
+_NEEDED = {"ping": "iputils-ping", "ip": "iproute2", "ethtool": "ethtool"}
 CommandT = TypeVar("CommandT", bound=Callable[..., object])
 
 
@@ -49,21 +49,16 @@ def _common(name: str) -> Callable[[CommandT], CommandT]:
 
 @benchmarks.command("data-plane")
 @_common("data_plane")
-@click.option("--tier", "tiers", multiple=True, type=click.Choice(sorted(TIERS)), help="Default: all.")
+@click.option("--tier", "tiers", multiple=True, type=click.Choice(list(CONTESTANTS)), help="Default: all.")
 @click.option("--pairs", type=click.IntRange(1, 100), help="Raw and tunnelled runs per figure. Default: 5.")
-@click.option("--seconds", type=click.IntRange(1, 600), help="Length of each run. Default: 1.")
+@click.option("--seconds", type=click.FloatRange(0.05, 600), help="Window of each run. Default: 0.25.")
 def data_plane(
-    quick: bool, output: Path | None, tiers: tuple[str, ...], pairs: int | None, seconds: int | None
+    quick: bool, output: Path | None, tiers: tuple[str, ...], pairs: int | None, seconds: float | None
 ) -> None:
-    """Throughput, added round trip and small packets of each tier, as ratios to the raw path."""
-    plan = data_plane_benchmark.Plan.quick() if quick else data_plane_benchmark.Plan.full()
-    plan = plan.adjusted(tiers or tuple(sorted(TIERS)), pairs, seconds)
-    load_before = os.getloadavg()
-    rows = data_plane_benchmark.run(plan, _say)
-    target = output or (Path("build/data_plane_quick.json") if quick else RESULTS / "data_plane.json")
-    data_plane_benchmark.write(target, plan, rows, load_before)
-    print(data_plane_benchmark.table(rows))
-    print(f"\n{len(rows)} rows in {target}")
+    """Throughput, added round trip and small packets of each tier and peer, as ratios to the raw path."""
+    plan = data_plane_benchmark.Plan.quick() if quick else data_plane_benchmark.Plan()
+    plan = replace(plan, tiers=tiers or plan.tiers, pairs=pairs or plan.pairs, window=seconds or plan.window)
+    _keep("data_plane", quick, output, data_plane_benchmark.run(plan, _say))
 
 
 @benchmarks.command("home-agent")

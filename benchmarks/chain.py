@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -18,6 +18,10 @@ CARE_OF4, CARE_OF6 = IPv4Address("10.1.0.2"), IPv6Address("2001:db8:1::2")
 AGENT4, AGENT6 = IPv4Address("10.2.0.2"), IPv6Address("2001:db8:2::2")
 CN4, CN6 = IPv4Address("10.9.0.9"), IPv6Address("2001:db8:9::9")
 TABLE = 100
+
+Gateways = Mapping[int, tuple[str, str]]
+"""By IP version, through a tunnel: the home agent as the mobile node sees it, and the other way round."""
+NO_GATEWAYS: Gateways = {4: ("", ""), 6: ("", "")}
 
 NODES = ("mn", "router", "ha", "cn")
 _LINKS = (
@@ -47,17 +51,25 @@ class Chain:
         return ["ip", "netns", "exec", self.names[node], *command]
 
     def ip(self, node: str, command: str) -> None:
-        subprocess.run(["ip", "-n", self.names[node], *command.split()], check=True, capture_output=True)
+        """Run `ip` on a node. RuntimeError with what it says if it refuses."""
+        words = ["ip", "-n", self.names[node], *command.split()]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
 
-    def route_home_through(self, mn_device: str, ha_device: str) -> None:
-        """Home addresses on `mn_device`; what is sent from them and to them goes through the two devices."""
+    def route_home_through(self, mn_device: str, ha_device: str, gateways: Gateways = NO_GATEWAYS) -> None:
+        """Home addresses on `mn_device`; what is sent from them and to them goes through the two devices.
+
+        A device that is a link with neighbours needs gateways: addresses of home agent and mobile node.
+        """
         for home in (HOME4, HOME6):
             six = "-6 " if home.version == 6 else ""
             nodad = " nodad" if home.version == 6 else ""
+            up, down = (f"via {at} " if at else "" for at in gateways[home.version])
             self.ip("mn", f"addr add {home}/{home.max_prefixlen} dev {mn_device}{nodad}")
             self.ip("mn", f"{six}rule add from {home} lookup {TABLE}")
-            self.ip("mn", f"{six}route replace default dev {mn_device} table {TABLE}")
-            self.ip("ha", f"{six}route replace {home} dev {ha_device}")
+            self.ip("mn", f"{six}route replace default {up}dev {mn_device} table {TABLE}")
+            self.ip("ha", f"{six}route replace {home} {down}dev {ha_device}")
 
     def forget_home(self) -> None:
         """Undo the rules of `route_home_through`; addresses and routes vanish with the devices."""

@@ -16,7 +16,7 @@ def main() -> None:
     echo = socket.socket(socket.AF_INET6 if version6 else socket.AF_INET, socket.SOCK_DGRAM)
     echo.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
     echo.bind((sys.argv[1], ECHO_PORT))
-    print("ready", flush=True)
+    print("{}", flush=True)
     while True:
         data, whence = echo.recvfrom(2048)
         echo.sendto(data, whence)

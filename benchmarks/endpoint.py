@@ -1,7 +1,7 @@
 """One end of a benchmarked tunnel, in a process of its own: the product's device, underlay and data plane.
 
-Performs I/O. Started as `python -m benchmarks.endpoint ROLE FORMAT OUTER DEVICE`; says "ready", works until
-its standard input ends, then prints its counters as JSON.
+Performs I/O. Started as `python -m benchmarks.endpoint ROLE TIER FORMAT OUTER DEVICE`; says "ready", or why
+this host cannot have that tier, works until its standard input ends, then prints its counters as JSON.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tunnel.forwarding import ForwardingTable, Route
 from tunnel.keyring import Keyring, PayloadPair
 from tunnel.path import Arrival, Encapsulation, TunnelPath
 from tunnel.payload_esp import KEY_SIZE, PayloadAssociation
-from tunnel.portable import PortablePlane
-from tunnel.tun import TunDevice
+from tunnel.plane import Tier
+from tunnel.tiers import Wiring, open_tunnel
 from tunnel.underlay import Underlay, open_ipv4_underlay, open_ipv6_underlay
 from wire.esp import UDP_PORT_NAT_TRAVERSAL
 from wire.profile import HOME_AGENT_PORT, TlvLayout
@@ -26,13 +26,17 @@ _TLV = {Encapsulation.UDP_TLV: TlvLayout.RFC5845, Encapsulation.UDP_TLV_DRAFT: T
 
 
 def main() -> None:
-    role, encapsulation, outer = Role(sys.argv[1]), Encapsulation(sys.argv[2]), int(sys.argv[3])
+    role, tier, encapsulation = Role(sys.argv[1]), Tier(sys.argv[2]), Encapsulation(sys.argv[3])
+    outer, device = int(sys.argv[4]), sys.argv[5]
     path = _path(role, encapsulation, outer)
     underlay = _underlay(path)
-    device = TunDevice.open(sys.argv[4], path.inner_mtu)
     keyring = Keyring([_pair(role)])
     endpoint = Endpoint(role, EndpointConfig(tlv=_TLV.get(encapsulation), keyring=keyring))
-    plane = PortablePlane(device, endpoint, _ignore_control, _die)
+    tunnel = open_tunnel(tier.value, device, path.inner_mtu, Wiring(endpoint, _ignore_control, _die))
+    if tunnel.report.tier is not tier:
+        print(tunnel.report.why, flush=True)
+        sys.exit(1)
+    plane = tunnel.plane
     plane.attach(underlay)
     plane.install(ForwardingTable(Route(ip_network(home), path) for home in (HOME4, HOME6)))
     plane.start()
@@ -40,9 +44,8 @@ def main() -> None:
     sys.stdin.read()
     counters = plane.counters()
     print(json.dumps({"rx": counters.rx_packets, "tx": counters.tx_packets, "drops": dict(counters.drops)}))
-    plane.close()
+    tunnel.close()
     underlay.close()
-    device.close()
 
 
 def _path(role: Role, encapsulation: Encapsulation, outer: int) -> TunnelPath:
@@ -55,7 +58,9 @@ def _path(role: Role, encapsulation: Encapsulation, outer: int) -> TunnelPath:
     agent: IPv4Address | IPv6Address = AGENT4 if outer == 4 else AGENT6
     local, remote = (care_of, agent) if role is Role.MOBILE_NODE else (agent, care_of)
     own = 0 if encapsulation.protected else port
-    return TunnelPath(local, remote, encapsulation, own, port, spi=spi)
+    # As in the daemons: a mobile node knows its link, a home agent answers by whichever leads there.
+    link = "router" if role is Role.MOBILE_NODE else ""
+    return TunnelPath(local, remote, encapsulation, own, port, link, spi=spi)
 
 
 def _pair(role: Role) -> PayloadPair:
@@ -68,8 +73,8 @@ def _pair(role: Role) -> PayloadPair:
 def _underlay(path: TunnelPath) -> Underlay:
     if isinstance(path.local, IPv4Address):
         esp_port = UDP_PORT_NAT_TRAVERSAL if path.encapsulation.protected else None
-        return open_ipv4_underlay(path.local, HOME_AGENT_PORT, None, 0, esp_port)
-    return open_ipv6_underlay(path.local, None, 0, path.encapsulation.protected)
+        return open_ipv4_underlay(path.local, HOME_AGENT_PORT, path.interface or None, 0, esp_port)
+    return open_ipv6_underlay(path.local, path.interface or None, 0, path.encapsulation.protected)
 
 
 def _ignore_control(packet: bytes, arrival: Arrival) -> None:

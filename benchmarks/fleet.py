@@ -282,7 +282,7 @@ def main() -> None:
         "updates": fleet.updates,
         "traffic": fleet.traffic,
     }
-    print("ready", flush=True)
+    print("{}", flush=True)
     for line in sys.stdin:
         wish = json.loads(line)
         print(json.dumps(abilities[wish.pop("do")](**wish)), flush=True)

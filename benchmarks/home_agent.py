@@ -8,11 +8,9 @@ same trickle, and they are measured in turn: what differs is the number of bindi
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -24,11 +22,11 @@ from typing import Any
 from benchmarks import daemons, fleet
 from benchmarks.chain import CN6, Chain, chain
 from benchmarks.machine import Occasion, process_cpu_seconds, resident_kib
-from benchmarks.measure import Direction, tcp_gbps, throughput_server, tunnelled
+from benchmarks.measure import Direction, Meter, meter, tunnelled
+from benchmarks.workers import Worker
 
 SCHEMA = "mn-bench/home-agent/1"
 Say = Callable[[str], None]
-_ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,39 +45,15 @@ class Plan:
         return cls(bindings=2000, rates=(1000, 2000), pairs=2, seconds=1)
 
 
-@dataclass(slots=True)
-class _Fleet:
-    """The fleet in its namespace."""
-
-    process: subprocess.Popen[str]
-
-    def ask(self, do: str, **wish: object) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"do": do, **wish}) + "\n")
-        self.process.stdin.flush()
-
-    def answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the fleet has ended (exit status {self.process.wait()})")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def call(self, do: str, **wish: object) -> dict[str, Any]:
-        self.ask(do, **wish)
-        return self.answer()
-
-
 @dataclass(frozen=True, slots=True)
 class _Site:
     """A chain of its own with a home agent, a real mobile node, and a fleet of `bindings` others."""
 
-    nodes: Chain
     bindings: int
     agent: daemons.Daemon
     mobile: daemons.Daemon
-    squad: _Fleet
+    squad: Worker
+    meter: Meter
     started_s: float
 
     @classmethod
@@ -99,11 +73,10 @@ class _Site:
         agent = daemons.start_home_agent(nodes, stack, directory, others, tunnel)
         started_s = time.monotonic() - began
         say(f"home agent of {bindings} serves after {started_s:.1f} s")
-        squad = _Fleet(_started(nodes, stack, "fleet", "benchmarks.fleet", str(keys), str(bindings)))
+        squad = Worker.start(nodes, stack, "fleet", "benchmarks.fleet", str(keys), str(bindings))
         mobile = daemons.start_mobile_node(nodes, stack, directory, tunnel)
-        _started(nodes, stack, "cn", "benchmarks.echo", str(CN6))
-        stack.enter_context(throughput_server(nodes))
-        return cls(nodes, bindings, agent, mobile, squad, started_s)
+        Worker.start(nodes, stack, "cn", "benchmarks.echo", str(CN6))
+        return cls(bindings, agent, mobile, squad, stack.enter_context(meter(nodes)), started_s)
 
 
 def run(plan: Plan, say: Say) -> dict[str, object]:
@@ -148,21 +121,6 @@ def _add_fleet_site(nodes: Chain, stack: ExitStack) -> None:
         nodes.ip("fleet", f"route add local {network} dev lo")
         nodes.ip("router", f"route add {network} via 10.3.0.2")
         nodes.ip("ha", f"route add {network} via 10.2.0.1")
-
-
-def _started(
-    nodes: Chain, stack: ExitStack, node: str, module: str, *arguments: str
-) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        nodes.command(node, sys.executable, "-m", module, *arguments),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT,
-    )  # fmt: skip
-    stack.callback(process.wait)
-    stack.callback(process.kill)
-    assert process.stdout is not None
-    if process.stdout.readline() != "ready\n":
-        raise RuntimeError(f"{module} did not start (exit status {process.wait()})")
-    return process
 
 
 def _run_on(pid: int, processors: Iterable[int]) -> None:
@@ -226,7 +184,7 @@ class _Flow:
 def _flow(plan: Plan, site: _Site, inner: int, direction: Direction) -> _Flow:
     """One flow, beside a trickle over all bindings of the site."""
     site.squad.ask("traffic", count=site.bindings, rate=plan.background_pps, seconds=plan.seconds)
-    gbps = tcp_gbps(site.nodes, tunnelled(inner), direction, 1, plan.seconds)
+    gbps = site.meter.tcp(tunnelled(inner), direction, 1, plan.seconds).gbps
     trickle = site.squad.answer()
     return _Flow(gbps, trickle["sent"], trickle["sent"] - trickle["echoed"])
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import daemons
 from benchmarks.chain import AGENT4, Chain, chain
-from benchmarks.machine import Occasion, resident_kib
+from benchmarks.machine import Occasion, process_cpu_seconds, resident_kib
 from benchmarks.peers import wireguard_go
 
 SCHEMA = "mn-bench/idle/1"
@@ -56,13 +56,12 @@ class Effort:
     @classmethod
     def of(cls, pid: int) -> Effort:
         """All its threads together; one that ends meanwhile takes its part with it."""
-        wakeups, cpu_ns = 0, 0
+        wakeups = 0
         for task in Path(f"/proc/{pid}/task").iterdir():
             for line in (task / "status").read_text().splitlines():
                 if line.startswith("voluntary_ctxt_switches:"):
                     wakeups += int(line.split()[1])
-            cpu_ns += int((task / "schedstat").read_text().split()[0])
-        return cls(wakeups, cpu_ns / 1e9)
+        return cls(wakeups, process_cpu_seconds((pid,)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-TICKS = os.sysconf("SC_CLK_TCK")
+_TICKS = os.sysconf("SC_CLK_TCK")
 _BUSY = (0, 1, 2, 5, 6)
 """User, nice, system, interrupts and soft interrupts in the first line of /proc/stat."""
 
@@ -57,16 +57,16 @@ def write(target: Path, document: Mapping[str, object]) -> None:
 def machine_cpu_seconds() -> float:
     """What all processors have worked so far, the kernel's work included that no process is charged for."""
     fields = Path("/proc/stat").read_text().partition("\n")[0].split()[1:]
-    return sum(int(fields[at]) for at in _BUSY) / TICKS
+    return sum(int(fields[at]) for at in _BUSY) / _TICKS
 
 
 def process_cpu_seconds(pids: Iterable[int]) -> float:
-    """User and system time of these processes so far."""
+    """User and system time of these processes so far, exactly; of the threads that they have now."""
     total = 0
     for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
 
 
 def resident_kib(pid: int) -> int:

@@ -5,24 +5,25 @@ Performs I/O.
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
 
 from benchmarks.chain import CARE_OF4, CARE_OF6, CN4, CN6, HOME4, HOME6, Chain
+from benchmarks.workers import Worker
 
-_PORT = 5201
 _SMALL_PACKET = 64  # octets of the inner IP packet
 _HEADERS = {4: 28, 6: 48}  # IP and UDP
-_SMALL_RATES = (40, 60, 80, 100, 120, 0)
+_SMALL_RATES = (80, 120, 200, 0)
+"""Thousands a second; 0 is as fast as they go."""
+_WARMUP = 0.1
+_SMALL_WARMUP = 0.05
+"""Seconds: TCP has to find its rate first, a generator of datagrams only its process."""
 _ROUND_TRIP = re.compile(r"time=([0-9.]+) ms")
 
 
@@ -49,65 +50,87 @@ def raw(inner: int) -> Ends:
     return Ends(CARE_OF4, CN4) if inner == 4 else Ends(CARE_OF6, CN6)
 
 
-@contextmanager
-def throughput_server(chain: Chain) -> Iterator[None]:
-    """An iperf3 server at the correspondent node."""
-    command = chain.command("cn", "iperf3", "--server", "--port", str(_PORT))
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        time.sleep(0.3)
-        yield
-    finally:
-        server.terminate()
-        server.wait()
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """TCP as its receiver saw it. Processor seconds a gigabyte: of the tunnel's processes, of the machine."""
+
+    gbps: float
+    cpu_s_per_gb: float
+    machine_cpu_s_per_gb: float
 
 
-def tcp_gbps(chain: Chain, ends: Ends, direction: Direction, flows: int, seconds: int) -> float:
-    """What the receivers of all flows got together, in Gbit/s."""
-    result = _iperf(chain, ends, direction, seconds, "--parallel", str(flows))
-    return float(result["end"]["sum_received"]["bits_per_second"]) / 1e9
+class Meter:
+    """A worker at either end of the chain."""
 
+    def __init__(self, chain: Chain, mobile: Worker, correspondent: Worker) -> None:
+        self._chain = chain
+        self._mobile = mobile
+        self._correspondent = correspondent
 
-def best_small_packet_rate(chain: Chain, ends: Ends, direction: Direction) -> int:
-    """The offered rate, in kpps (0: as fast as possible), at which most 64-octet packets arrive.
-
-    A sender that floods takes a core from the tunnel it measures, so the best is usually below that.
-    """
-    return max(_SMALL_RATES, key=lambda rate: small_packet_kpps(chain, ends, direction, 1, rate))
-
-
-def small_packet_kpps(chain: Chain, ends: Ends, direction: Direction, seconds: int, rate: int) -> float:
-    """Thousands of 64-octet packets a second that arrive when one sender offers `rate` thousands."""
-    payload = _SMALL_PACKET - _HEADERS[ends.mobile.version]
-    options = ["--udp", "--bitrate", str(rate * 1000 * payload * 8), "--length", str(payload)]
-    result = _iperf(chain, ends, direction, seconds, *options)
-    received = result["end"].get("sum_received") or result["end"]["sum"]
-    arrived = received["packets"] - received["lost_packets"]
-    return float(arrived) / float(received["seconds"]) / 1000
-
-
-def round_trips_us(chain: Chain, ends: Ends, count: int) -> float:
-    """The median round trip of `count` pings, 2 ms apart, in microseconds."""
-    command = chain.command(
-        "mn", "ping", "-n", "-i", "0.002", "-c", str(count), "-I", str(ends.mobile), str(ends.correspondent)
-    )
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return statistics.median(float(ms) * 1000 for ms in _ROUND_TRIP.findall(done.stdout))
-
-
-def _iperf(chain: Chain, ends: Ends, direction: Direction, seconds: int, *options: str) -> dict[str, Any]:
-    command = ["iperf3", "--json", "--client", str(ends.correspondent), "--bind", str(ends.mobile)]
-    command += ["--port", str(_PORT), "--time", str(seconds), *options]
-    if direction is Direction.DOWN:
-        command.append("--reverse")
-    last = ""
-    for _ in range(3):  # the server may still be busy with saying goodbye to the last client
-        done = subprocess.run(
-            chain.command("mn", *command), capture_output=True, text=True, timeout=seconds + 30
+    def tcp(
+        self, ends: Ends, direction: Direction, flows: int, window: float, pids: Sequence[int] = ()
+    ) -> Flow:
+        """What the receivers of all flows got together in `window` seconds, after a warm-up."""
+        sender, receiver, source, to = self._roles(ends, direction)
+        receiver.ask("receive_tcp", address=to, flows=flows, warmup=_WARMUP, window=window, pids=list(pids))
+        port = receiver.answer()["port"]
+        sender.ask("send_tcp", source=source, to=to, port=port, flows=flows)
+        got = receiver.answer()
+        sender.answer()
+        gigabytes = got["octets"] / 1e9
+        if not gigabytes:
+            raise RuntimeError(f"nothing arrives from {source} at {to}")
+        return Flow(
+            gigabytes * 8 / got["seconds"],
+            got["processes_cpu_s"] / gigabytes,
+            got["machine_cpu_s"] / gigabytes,
         )
-        result: dict[str, Any] = json.loads(done.stdout or "{}")
-        if done.returncode == 0 and "error" not in result:
-            return result
-        last = result.get("error", done.stderr)
-        time.sleep(0.5)
-    raise RuntimeError(f"iperf3 {ends}: {last}")
+
+    def best_small_packet_rate(self, ends: Ends, direction: Direction, window: float) -> int:
+        """The offered rate, in kpps (0: as fast as possible), at which most 64-octet packets arrive.
+
+        A sender that floods takes a core from the tunnel it measures, so the best may be below that.
+        """
+        return max(_SMALL_RATES, key=lambda rate: self.small_packet_kpps(ends, direction, window, rate))
+
+    def small_packet_kpps(self, ends: Ends, direction: Direction, window: float, rate: int) -> float:
+        """Thousands of 64-octet packets a second that arrive when one sender offers `rate` thousands."""
+        sender, receiver, source, to = self._roles(ends, direction)
+        receiver.ask("receive_udp", address=to, warmup=_SMALL_WARMUP, window=window, pids=[])
+        wish = {
+            "size": _SMALL_PACKET - _HEADERS[ends.mobile.version],
+            "rate": rate * 1000,
+            "seconds": 2 * _SMALL_WARMUP + window,
+        }
+        sender.ask("send_udp", source=source, to=to, port=receiver.answer()["port"], **wish)
+        got = receiver.answer()
+        sender.answer()
+        return float(got["packets"]) / float(got["seconds"]) / 1000
+
+    def round_trip_us(self, ends: Ends, count: int) -> float:
+        """The median round trip of `count` pings, 1 ms apart, in microseconds."""
+        command = self._chain.command(
+            "mn",
+            *("ping", "-n", "-i", "0.001", "-c", str(count)),
+            *("-I", str(ends.mobile), str(ends.correspondent)),
+        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        trips = [float(ms) * 1000 for ms in _ROUND_TRIP.findall(done.stdout)]
+        if not trips:
+            raise RuntimeError(f"no answer from {ends.correspondent} to {ends.mobile}: {done.stderr}")
+        return statistics.median(trips)
+
+    def _roles(self, ends: Ends, direction: Direction) -> tuple[Worker, Worker, str, str]:
+        """Sender, receiver, source address, destination address."""
+        mobile, correspondent = str(ends.mobile), str(ends.correspondent)
+        if direction is Direction.UP:
+            return self._mobile, self._correspondent, mobile, correspondent
+        return self._correspondent, self._mobile, correspondent, mobile
+
+
+@contextmanager
+def meter(chain: Chain) -> Iterator[Meter]:
+    """Both workers, for the duration of a `with` block."""
+    with ExitStack() as stack:
+        ends = [Worker.start(chain, stack, node, "benchmarks.traffic") for node in ("mn", "cn")]
+        yield Meter(chain, *ends)

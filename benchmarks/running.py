@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from benchmarks.machine import process_cpu_seconds, resident_kib
 
 
+class Unavailable(Exception):
+    """This host cannot have that tunnel; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """The processes of a tunnel; none where the kernel alone is the tunnel."""

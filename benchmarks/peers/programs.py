@@ -14,6 +14,7 @@ from pathlib import Path
 from string import Template
 
 from benchmarks.chain import Chain
+from benchmarks.running import Unavailable
 
 _HERE = Path(__file__).parent
 _LOCAL = _HERE.parents[1] / "build" / "peers"
@@ -21,16 +22,12 @@ _LOCAL = _HERE.parents[1] / "build" / "peers"
 _READY_WITHIN = 10.0
 
 
-class MissingPeer(Exception):
-    """A program that is not installed, and what installs it."""
-
-
 def program(name: str) -> str:
-    """The path of a program. MissingPeer if there is none."""
+    """The path of a program. Unavailable if there is none."""
     local = _LOCAL / name
     found = str(local) if local.exists() else shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
     if found is None:
-        raise MissingPeer(f"{name} is not installed: run packaging/install-benchmark-peers")
+        raise Unavailable(f"{name} is not installed: run packaging/install-benchmark-peers")
     return found
 
 
@@ -72,6 +69,12 @@ def wait_until(ready: Callable[[], bool], what: str, log: Path) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"{what} does not happen; last words:\n{log.read_text()[-2000:]}")
         time.sleep(0.05)
+
+
+def bring_up(chain: Chain, node: str, device: str, mtu: int, log: Path) -> None:
+    """Wait for the program's device, then do what its user's script would: MTU, and up."""
+    wait_until(lambda: has_device(chain, node, device), f"device {device} at {node}", log)
+    chain.ip(node, f"link set {device} mtu {mtu} up")
 
 
 def has_device(chain: Chain, node: str, device: str) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.chain import AGENT4, Chain
 from benchmarks.machine import package_version
-from benchmarks.peers.programs import configuration, has_device, local_version, program, start, wait_until
+from benchmarks.peers.programs import bring_up, configuration, local_version, program, start
 from benchmarks.running import Running
 
 MTU = 1440
@@ -56,7 +56,7 @@ def connect(chain: Chain, stack: ExitStack, agent: IPv4Address, keepalive: int =
         device, log = device_of(node), directory / f"{node}.log"
         process = start(chain, stack, node, program("wireguard-go"), "--foreground", device, log=log)
         pids.append(process.pid)
-        wait_until(lambda n=node, d=device: has_device(chain, n, d), f"device {device}", log)  # type: ignore[misc]
+        bring_up(chain, node, device, MTU, log)
         path = directory / f"{node}.conf"
         path.write_text(
             configuration(
@@ -69,7 +69,6 @@ def connect(chain: Chain, stack: ExitStack, agent: IPv4Address, keepalive: int =
             )
         )
         subprocess.run(chain.command(node, program("wg"), "setconf", device, str(path)), check=True)
-        chain.ip(node, f"link set {device} mtu {MTU} up")
     return pids[0], pids[1]
 
 
