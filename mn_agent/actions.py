@@ -48,6 +48,17 @@ class SendIcmp:
 
 
 @dataclass(frozen=True, slots=True)
+class SendEcho:
+    """Ask `remote` for an echo, from `attachment` and through its link; an answer comes back as EchoHeard."""
+
+    attachment: Attachment
+    remote: IPv4Address | IPv6Address
+    identifier: int
+    sequence: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class InstallRoutes:
     """The data plane forwards by `routes` from now on: this is the handover."""
 
@@ -137,6 +148,7 @@ Action = (
     KeepUnderlays
     | SendControl
     | SendIcmp
+    | SendEcho
     | InstallRoutes
     | AnnouncePath
     | ConfigureEndpoint

@@ -1,4 +1,4 @@
-"""Which target to register now: by rank, by what has just failed, by what the user asked.
+"""Which target to register now: by what has just failed, by what the user asked, by policy and opinions.
 
 Pure. RFC 5555 section 4.4.1 (family fallback), RFC 6275 section 11.8 (next home agent).
 """
@@ -13,6 +13,7 @@ from mn_agent.binding_update_list import HomeAgent, Target
 from mn_agent.config import Configuration
 from movement.opinion import Opinion, Verdict
 from movement.policy import Attachment, Policy
+from movement.weighing import Candidate, Weighed, weigh
 from runtime.node import Deadline
 
 SET_ASIDE = 300.0
@@ -30,20 +31,30 @@ class Wanted:
     family: int | None = None
 
     def matches(self, attachment: Attachment) -> bool:
-        return (self.interface is None or attachment.interface == self.interface) and (
-            self.family is None or attachment.care_of.version == self.family
-        )
+        return self.covers(attachment.interface, attachment.care_of.version)
+
+    def covers(self, interface: str, family: int) -> bool:
+        return self.interface in (None, interface) and self.family in (None, family)
 
 
 ANY = Wanted()
 
 
-class Choice:
-    """Remembers what failed lately and what the user wants; chooses by that and by rank."""
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A target and its score."""
 
-    def __init__(self, home_address: IPv6Address | None = None) -> None:
+    target: Target
+    weighed: Weighed
+
+
+class Choice:
+    """Remembers what failed lately and what the user wants; chooses by that, by opinions and by policy."""
+
+    def __init__(self, policy: Policy | None = None, home_address: IPv6Address | None = None) -> None:
         self.wanted = ANY
         self.opinions: Sequence[Opinion] = ()
+        self._policy = policy or Policy()
         self._home_address = home_address
         self._aside: dict[Key, float] = {}
 
@@ -54,39 +65,70 @@ class Choice:
         present: Target | None,
         now: float,
     ) -> Target | None:
-        """The first target of the ranking that has not just failed, and that nobody has a bad opinion of.
+        """The target with the least score; None when there is nothing that may be used."""
+        ranking = self.ranking(attachments, home_agents, present, now)
+        return ranking[0].target if ranking and ranking[0].weighed.held is None else None
+
+    def ranking(
+        self,
+        attachments: tuple[Attachment, ...],
+        home_agents: tuple[HomeAgent, ...],
+        present: Target | None,
+        now: float,
+    ) -> tuple[Ranked, ...]:
+        """Every target with its score, best first.
 
         If all have failed, the present one goes on trying; if that is gone, the one that failed longest ago.
-        None when there is nothing to choose from, or nothing that may be used.
         """
-        judged = [
-            (self.verdict(target.attachment), target)
-            for target in self.candidates(attachments, _present_first(home_agents, present))
-        ]
-        candidates = [t for verdict, t in sorted(judged, key=lambda j: j[0]) if verdict is not Verdict.HELD]
-        fresh = next((t for t in candidates if self._aside.get(_key(t), 0.0) <= now), None)
-        if fresh is not None or not candidates:
-            return fresh
-        kept = next((t for t in candidates if present is not None and _key(t) == _key(present)), None)
-        return kept or min(candidates, key=lambda t: self._aside[_key(t)])
-
-    def verdict(self, attachment: Attachment) -> Verdict:
-        """The worst that is thought of it."""
-        heard = (opinion.verdict for opinion in self.opinions if opinion.concerns(attachment))
-        return max(heard, default=Verdict.GOOD)
+        agents = _present_first(home_agents, present)
+        targets = self.candidates(attachments, agents)
+        failed = sorted({at for t in targets if (at := self._aside.get(_key(t), 0.0)) > now})
+        by_candidate = {self._candidate(t, agents, present, failed): t for t in targets}
+        weighed = weigh(tuple(by_candidate), self.opinions, self._policy)
+        return tuple(Ranked(by_candidate[each.candidate], each) for each in weighed)
 
     def candidates(
         self, attachments: tuple[Attachment, ...], home_agents: tuple[HomeAgent, ...]
     ) -> list[Target]:
-        """Every target, best first. What the user wants comes first while it is there."""
-        wanted = [a for a in attachments if self.wanted.matches(a)]
-        others = [a for a in attachments if not self.wanted.matches(a)]
+        """Every target there is, in the order of home agents and attachments."""
         return [
             Target(attachment, home_agent, attachment.care_of == self._home_address)
             for home_agent in home_agents
-            for attachment in (*wanted, *others)
+            for attachment in attachments
             if home_agent.serves(attachment.care_of)
         ]
+
+    def round_trip(self, attachment: Attachment) -> float | None:
+        """Seconds to the home agent and back, where it was measured."""
+        known = (o.round_trip for o in self.opinions if o.concerns(attachment))
+        return min((each for each in known if each is not None), default=None)
+
+    def reservation(self, attachment: Attachment) -> str | None:
+        """What speaks against it, if anything does."""
+        bad = (o.why for o in self.opinions if o.concerns(attachment) and o.verdict is not Verdict.GOOD)
+        return next(bad, None)
+
+    def _candidate(
+        self, target: Target, agents: tuple[HomeAgent, ...], present: Target | None, failed: list[float]
+    ) -> Candidate:
+        is_present = present is not None and _key(target) == _key(present)
+        at = self._aside.get(_key(target))
+        count = 0 if at not in failed else 1 if is_present else 2 + failed.index(at)
+        return Candidate(
+            target.attachment,
+            home_agent=agents.index(target.home_agent),
+            failed=count,
+            wanted=self.wanted.matches(target.attachment),
+            present=is_present,
+            at_home=target.at_home,
+        )
+
+    def wish(self, wanted: Wanted) -> None:
+        """The user asks for it: what failed there before is tried again."""
+        self.wanted = wanted
+        self._aside = {
+            key: at for key, at in self._aside.items() if not wanted.covers(key[0], key[1].version)
+        }
 
     def set_aside(self, target: Target, seconds: float, now: float) -> None:
         """Do not choose `target` for a while."""
@@ -114,7 +156,7 @@ def policy_of(configuration: Configuration) -> Policy:
     """Which links may be used: never those to the networks behind this node."""
     wanted = configuration.movement
     denied = (*wanted.deny, *configuration.ingress)
-    return Policy(wanted.interfaces, denied, wanted.prefer_ipv6, wanted.interfaces)
+    return Policy(wanted.interfaces, denied, wanted.prefer_ipv6, wanted.interfaces, metered=wanted.metered)
 
 
 def _present_first(home_agents: tuple[HomeAgent, ...], present: Target | None) -> tuple[HomeAgent, ...]:

@@ -88,7 +88,10 @@ class MovementSection(_Section, frozen=True):
 
     interfaces: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
+    metered: tuple[str, ...] = ()
     prefer_ipv6: bool = True
+    hysteresis: Annotated[float, msgspec.Meta(ge=0.0, le=60.0)] = 1.0
+    """Seconds that a link which keeps coming and going must stay, before a working one is left for it."""
 
 
 class RoutingSection(_Section, frozen=True):

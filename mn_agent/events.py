@@ -33,6 +33,18 @@ class ControlReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class EchoHeard:
+    """`remote` has answered an echo sent from `care_of` on `interface`. Anybody on the way can say so."""
+
+    interface: str
+    care_of: IPv4Address | IPv6Address
+    remote: IPv4Address | IPv6Address
+    identifier: int
+    sequence: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class HomeAgentsFound:
     """DNS answered: home agents, best first, addresses paired by name."""
 
@@ -91,6 +103,7 @@ class Stop:
 Event = (
     NetworkChanged
     | ControlReceived
+    | EchoHeard
     | HomeAgentsFound
     | HomeAgentsUnknown
     | PathLastUsed

@@ -23,6 +23,7 @@ from mn_agent.desired import Surroundings, desired, home_addresses, in_order
 from mn_agent.enquiries import is_icmp
 from mn_agent.events import (
     ControlReceived,
+    EchoHeard,
     Event,
     HomeAgentsFound,
     HomeAgentsUnknown,
@@ -103,7 +104,7 @@ class MobileNode:
         self._old_paths = parts.old_paths
         self._follow = Consequences(parts).of
         self._parts = parts
-        self._thinkers: tuple[Thinker, ...] = ()
+        self.thinkers: tuple[Thinker, ...] = parts.thinkers
         self._detector = Detector(policy_of(configuration))
         self._snapshot = Snapshot(())
         self._cause_at = now
@@ -117,8 +118,8 @@ class MobileNode:
         before = self.summary()
         actions = self._follow(self._timers(now), now) + self._apply(event, now)
         around = self.surroundings()
-        actions += [action for thinker in self._thinkers for action in thinker.handle(event, around, now)]
-        actions += self._settle(now)
+        asked = [action for thinker in self.thinkers for action in thinker.handle(event, around, now)]
+        actions += [*self._settle(now), *asked]  # nothing goes before a Binding Update
         return self._finish(actions, before, now)
 
     def tick(self, now: float) -> list[Action]:
@@ -130,15 +131,15 @@ class MobileNode:
         self.choice.expire(now)
         actions += self.payload.tick(self.registration.binding, now)
         around = self.surroundings()
-        actions += [action for thinker in self._thinkers for action in thinker.tick(around, now)]
-        actions += self._settle(now)
+        asked = [action for thinker in self.thinkers for action in thinker.tick(around, now)]
+        actions += [*self._settle(now), *asked]
         return self._finish(actions, before, now)
 
     def deadline(self) -> Deadline | None:
         """The next timer, and what it is for."""
         machines = (self.registration, self.discovery, self.enquiries, self.choice, self._old_paths)
         payload = self.payload.deadline(self.registration.binding)
-        thinkers = (thinker.deadline() for thinker in self._thinkers)
+        thinkers = (thinker.deadline() for thinker in self.thinkers)
         return earliest((payload, *(machine.deadline() for machine in machines), *thinkers))
 
     # ---- what others may ask ---------------------------------------------------------------
@@ -201,13 +202,15 @@ class MobileNode:
                     self.choice.set_aside(target, RETRY_UNUSABLE, now)
                 return []
             case Roam(to=to, family=family):
-                self.choice.wanted = Wanted(to, family)
+                self.choice.wish(Wanted(to, family))
                 return []
             case Refresh():
                 return self._follow(self.registration.refresh(now), now)
             case Stop():
                 self._stopping = True
                 return self._follow(self.registration.deregister(now), now)
+            case EchoHeard():
+                return []  # it is for the thinkers
             case _:
                 assert_never(event)
 
@@ -284,7 +287,7 @@ class MobileNode:
         present = self.target
         known = present or self.registration.last_target
         home_agents = self.registration.router.preferred(self.discovery.home_agents, now)
-        self.choice.opinions = [opinion for thinker in self._thinkers for opinion in thinker.opinions()]
+        self.choice.opinions = [opinion for thinker in self.thinkers for opinion in thinker.opinions()]
         aim = self.choice.best(self.attachments, home_agents, known, now)
         if aim is None:
             return self._without_aim(present, now)

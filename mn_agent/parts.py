@@ -11,7 +11,7 @@ from random import Random
 
 from mn_agent.associations import Associations, associations_for
 from mn_agent.bridge import Bridge
-from mn_agent.choice import Choice
+from mn_agent.choice import Choice, policy_of
 from mn_agent.config import Configuration
 from mn_agent.dialect import Dialect
 from mn_agent.discovery import Discovery, discovery_for
@@ -23,7 +23,10 @@ from mn_agent.mobile_router import MobileRouter
 from mn_agent.network_memory import NetworkMemory
 from mn_agent.old_paths import OldPaths
 from mn_agent.protection import PayloadProtection
+from mn_agent.race import Race
 from mn_agent.registration import HomeRegistration
+from mn_agent.steadiness import SteadyLinks
+from mn_agent.thinker import Thinker
 from movement.known_networks import KnownNetworks
 from tunnel.authentication import Keys
 from tunnel.path import Drop
@@ -43,6 +46,7 @@ class Parts:
     associations: Associations
     dialect: Dialect
     networks: NetworkMemory
+    thinkers: tuple[Thinker, ...]
     journal: Journal = field(default_factory=Journal)
     bridge: Bridge = field(default_factory=Bridge)
     old_paths: OldPaths = field(default_factory=OldPaths)
@@ -81,9 +85,11 @@ def assemble(
     key = payload_key if tunnel.protect_payload else None
     payload = PayloadProtection(key, home, rng.randbytes, reachable=binding.reachable)
     associations = associations_for(keys, configuration.profile, home, memory, wall_offset, rng)
+    choice = Choice(policy_of(configuration), home)
+    thinkers = (SteadyLinks(configuration.movement.hysteresis), Race(rng))
     return Parts(
         configuration,
-        Choice(home),
+        choice,
         discovery,
         enquiries,
         registration,
@@ -91,4 +97,5 @@ def assemble(
         associations,
         dialect,
         NetworkMemory(networks, wall_offset),
+        thinkers,
     )

@@ -29,10 +29,12 @@ from mn_agent.actions import (
     Report,
     SendAgain,
     SendControl,
+    SendEcho,
     SendIcmp,
 )
 from mn_agent.announcer import Announcer
 from mn_agent.discovery import Query
+from mn_agent.echoes import Echoes
 from mn_agent.events import Event, HomeAgentsFound, HomeAgentsUnknown, LinkUnusable, PathLastUsed
 from mn_agent.resolver import ResolutionError, Resolver
 from mn_agent.state_files import MEMORY, NETWORKS, StateFiles
@@ -72,6 +74,7 @@ class Shell:
         self._protected = protected
         self._resolver = Resolver(MARK)
         self._announcer = Announcer(lambda text: log.warning("home-link", text))
+        self._echoes = Echoes(MARK, dispatch)
         self._underlays: dict[Place, Underlay] = {}
         self._questions: set[asyncio.Task[None]] = set()
         self.finished = asyncio.Event()
@@ -98,6 +101,8 @@ class Shell:
                 self._send(action)
             case SendIcmp():
                 self._send_icmp(action)
+            case SendEcho():
+                self._echoes.send(action)
             case AskDns(query=query):
                 self._ask(query)
             case AskPathUse(path=path):
@@ -125,6 +130,7 @@ class Shell:
         for question in self._questions:
             question.cancel()
         self._announcer.close()
+        self._echoes.close()
         self._keep(())
 
     def _keep(self, attachments: tuple[Attachment, ...]) -> None:

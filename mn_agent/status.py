@@ -244,13 +244,17 @@ def _standby(node: MobileNode) -> list[dict[str, object]]:
         {
             "interface": attachment.interface,
             "care_of": str(attachment.care_of),
-            "rtt_ms": None,
+            "rtt_ms": _ms(node.choice.round_trip(attachment)),
             "ready": any(agent.serves(attachment.care_of) for agent in known),
-            "why": None,
+            "why": node.choice.reservation(attachment),
         }
         for attachment in node.attachments
         if (attachment.interface, attachment.care_of) != used
     ]
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
 
 
 def _totals(node: MobileNode, counters: Counters) -> dict[str, object]:

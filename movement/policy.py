@@ -30,11 +30,16 @@ class Policy:
     prefer_ipv6: bool = True
     preferred: tuple[str, ...] = ()
     accept_onlink: bool = False
+    metered: tuple[str, ...] = ()
 
     def permits(self, interface: str) -> bool:
         """Whether links of this name may carry the tunnel at all."""
         allowed = not self.interfaces_allow or _matches(interface, self.interfaces_allow)
         return allowed and not _matches(interface, self.interfaces_deny)
+
+    def is_metered(self, interface: str) -> bool:
+        """Whether traffic over links of this name costs money."""
+        return _matches(interface, self.metered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +76,12 @@ def rank(snapshot: Snapshot, policy: Policy, current: Attachment | None = None) 
         if link.up and policy.permits(link.name)
         for attachment in _attachments(link, policy, current)
     ]
-    metrics = _link_metrics(attachment for _, attachment in found)
+    metrics = link_metrics(attachment for _, attachment in found)
 
     def order(entry: tuple[Link, Attachment]) -> tuple[object, ...]:
         link, attachment = entry
         return (
-            _preference(link.name, policy.preferred),
+            preference(link.name, policy),
             metrics[link.index],
             (attachment.care_of.version == 6) is not policy.prefer_ipv6,
             not _same_place(attachment, current),
@@ -146,7 +151,7 @@ def _best_address(link: Link, family: int, mine: Attachment | None) -> LinkAddre
     )
 
 
-def _link_metrics(attachments: Iterable[Attachment]) -> dict[int, int]:
+def link_metrics(attachments: Iterable[Attachment]) -> dict[int, int]:
     """The best metric of each link. 1024 is what the kernel writes where nobody set one for IPv6."""
     metrics: dict[int, int] = {}
     for attachment in attachments:
@@ -156,8 +161,10 @@ def _link_metrics(attachments: Iterable[Attachment]) -> dict[int, int]:
     return metrics
 
 
-def _preference(interface: str, preferred: tuple[str, ...]) -> int:
-    return next((i for i, name in enumerate(preferred) if fnmatchcase(interface, name)), len(preferred))
+def preference(interface: str, policy: Policy) -> int:
+    """The place of a link in the order that the user has given; 0 is best."""
+    names = policy.preferred
+    return next((i for i, name in enumerate(names) if fnmatchcase(interface, name)), len(names))
 
 
 def _matches(interface: str, patterns: tuple[str, ...]) -> bool:

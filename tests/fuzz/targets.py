@@ -22,6 +22,7 @@ from tunnel.keyring import Keyring, PayloadPair
 from tunnel.path import Drop, Encapsulation, TunnelPath
 from tunnel.payload_esp import PayloadAssociation, PayloadOpener, PayloadSealer
 from wire.checksum import internet_checksum, pseudo_header6, word_sum
+from wire.echo import decode_reply
 from wire.esp import EspHeader, append_trailer, classify_port_4500, split_trailer
 from wire.extension import home_address_option, parse_extensions, routing_header
 from wire.icmp import (
@@ -248,6 +249,11 @@ _ICMP_SEEDS = tuple(
         ParameterProblem(2, 46, _PACKET6),
     )
 )
+_ECHO_SEEDS = (
+    b"\0\0\xff\xfd\0\x01\0\x01",
+    b"\0\0\xf6\xf3" + b"\1\2\3\4\5\6" + bytes(2),
+    b"\x81\0\0\0\0\x07\0\x01" + bytes(16),
+)
 _EXTENSION_SEEDS = (
     b"\x3c" + home_address_option(PROTOCOL_MOBILITY, HOME) + _PAYLOAD,
     b"\x2b" + routing_header(PROTOCOL_MOBILITY, HOME) + _PAYLOAD,
@@ -283,12 +289,18 @@ def _open_authenticated(data: bytes) -> object:
     return evidence.proves(ASSOCIATION, care_of, opened.packet.home_side_source)
 
 
+def _parse_echo(data: bytes) -> object:
+    version = 6 if data[:1] == b"\x81" else 4
+    return decode_reply(data, version)
+
+
 TARGETS: tuple[Target, ...] = (
     Target("authentication option", _SIGNED_SEEDS, _open_authenticated, ()),
     Target("mobility", _MOBILITY_SEEDS, _parse_mobility, (DecodeError,)),
     Target("mobility, summed", _MOBILITY_SEEDS, _parse_summed_mobility, (DecodeError,)),
     Target("extension headers", _EXTENSION_SEEDS, _parse_extensions, (DecodeError,)),
     Target("icmpv6", _ICMP_SEEDS, _parse_icmp6, (DecodeError,)),
+    Target("echo replies", _ECHO_SEEDS, _parse_echo, (DecodeError,)),
     Target("ipv6", (_PACKET6,), IPv6Header.decode, (DecodeError,)),
     Target("ipv4", (_PACKET4, _PACKET4[:20]), _parse_ipv4, (DecodeError,)),
     Target("udp", (_DATAGRAM4,), _parse_udp, (DecodeError,)),

@@ -34,6 +34,7 @@ from home_agent.records import Record, from_document, to_document
 from mn_agent.memory import ESP_EPOCH
 from runtime.driver import Driver, Fault
 from tests.internet.cast import HOMES, payload_key_of
+from tests.internet.echo import ECHO_PROTOCOLS, reply_to
 from tests.internet.home_link import HomeLink
 from tests.internet.internet import Internet
 from tests.internet.law import Law
@@ -234,7 +235,9 @@ class HomeHost:
 
     # ---- what comes in ---------------------------------------------------------------------
     def _receive(self, datagram: Datagram) -> None:
-        if self.running:
+        if datagram.protocol in ECHO_PROTOCOLS and (reply := reply_to(datagram)) is not None:
+            self._internet.carry(reply)  # the kernel answers, whether the daemon runs or not
+        elif self.running:
             self.octets_in += len(datagram.payload)
             self.plane.inbound(self._carriers[datagram.destination], datagram)
 

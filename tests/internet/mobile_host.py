@@ -30,12 +30,14 @@ from mn_agent.actions import (
     Report,
     SendAgain,
     SendControl,
+    SendEcho,
     SendIcmp,
 )
 from mn_agent.config import Configuration
 from mn_agent.desired import home_addresses
 from mn_agent.events import (
     ControlReceived,
+    EchoHeard,
     Event,
     LinkUnusable,
     NetworkChanged,
@@ -51,6 +53,7 @@ from movement.snapshot import Link, Snapshot
 from runtime.driver import Driver, Fault
 from tests.internet.cast import payload_key_of
 from tests.internet.dns import Dns
+from tests.internet.echo import ECHO_PROTOCOLS, ECHO_REPLIES, echo_datagram
 from tests.internet.internet import AccessNetwork
 from tests.internet.law import Law
 from tests.internet.plane import Carrier, Plane
@@ -61,6 +64,7 @@ from tunnel.endpoint import Role
 from tunnel.forwarding import ForwardingTable
 from tunnel.kernel import KernelConfig
 from tunnel.path import Arrival
+from wire.echo import Echo, decode_reply
 from wire.ip import PROTOCOL_UDP
 
 HINT = 0.001
@@ -103,6 +107,7 @@ class MobileHost:
         self.home_interface = ""
         self.finished = False
         self.updates = 0
+        self.echoes = 0
         self.awake = True
         self.running = False
         self._timeline = timeline
@@ -316,6 +321,8 @@ class MobileHost:
                 self._send_control(action)
             case SendIcmp(care_of=care_of, remote=remote, port=port, packet=packet):
                 self._send_icmp(care_of, remote, port, packet)
+            case SendEcho():
+                self._send_echo(action)
             case AskDns(query=query):
                 self._law.dns_asked(self.name)
                 self._dns.ask(query, bool(self._plugs), partial(self._dns_answered, self.driver))
@@ -384,6 +391,14 @@ class MobileHost:
         elif carrier is not None:
             carrier.transmit(Datagram(care_of, remote, packet[6], packet))
 
+    def _send_echo(self, action: SendEcho) -> None:
+        version, place = action.remote.version, action.attachment
+        request = Echo(action.identifier, action.sequence, action.data).request(version)
+        self.echoes += 1
+        self._transmit(
+            place.interface, echo_datagram(place.care_of, action.remote, request, action.identifier)
+        )
+
     def _transmit(self, interface: str, datagram: Datagram) -> bool:
         network = self.network(interface)
         if network is None or not self._is_here(interface, datagram.source):
@@ -402,9 +417,19 @@ class MobileHost:
 
     # ---- what comes in ---------------------------------------------------------------------
     def _receive(self, interface: str, datagram: Datagram) -> None:
+        if datagram.protocol in ECHO_PROTOCOLS and datagram.payload[:1] in ECHO_REPLIES:
+            self._echo_heard(interface, datagram)
+            return
         carrier = self._carriers.get((interface, datagram.destination))
         if carrier is not None and self.running and self.awake:
             self.plane.inbound(carrier, datagram)
+
+    def _echo_heard(self, interface: str, datagram: Datagram) -> None:
+        if datagram.damaged:
+            return  # the kernel has looked at the checksum
+        echo = decode_reply(datagram.payload, datagram.source.version)
+        heard = (datagram.destination, datagram.source, echo.identifier, echo.sequence, echo.data)
+        self.tell(EchoHeard(interface, *heard))
 
     def _on_control(self, packet: bytes, arrival: Arrival) -> None:
         before = self._law.before_answer(self)

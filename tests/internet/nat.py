@@ -11,6 +11,7 @@ from ipaddress import IPv4Address
 from random import Random
 
 from tests.internet.weather import Address, Datagram
+from wire.ip import PROTOCOL_ICMP
 
 Endpoint = tuple[Address, int]
 """Address and UDP port."""
@@ -58,7 +59,7 @@ class _Mapping:
 
 
 class Nat:
-    """One public address, random ports. Only UDP passes: a NAPT knows no other ports to rewrite."""
+    """One public address, random ports. Only UDP and ICMP echo pass: a NAPT knows nothing else to rewrite."""
 
     def __init__(self, public: IPv4Address, rng: Random, behaviour: Behaviour = SYMMETRIC) -> None:
         self.public = public
@@ -72,7 +73,7 @@ class Nat:
 
     def outbound(self, datagram: Datagram, now: float) -> Datagram | None:
         """`datagram` as it leaves on the public side; None if it does not."""
-        if not datagram.in_udp:
+        if not _passes(datagram):
             return None
         inside = (datagram.source, datagram.source_port)
         remote = (datagram.destination, datagram.destination_port)
@@ -88,7 +89,7 @@ class Nat:
         """`datagram` as it goes on inside; None if no mapping or a filter stops it."""
         mapping = self._alive(self._by_port.get(datagram.destination_port), now)
         remote = (datagram.source, datagram.source_port)
-        if not datagram.in_udp or mapping is None:
+        if not _passes(datagram) or mapping is None:
             return None
         if self.behaviour.filtering.part_of(remote) not in mapping.permitted:
             return None
@@ -120,3 +121,7 @@ class Nat:
     def _sweep(self, now: float) -> None:
         self._by_flow = {key: one for key, one in self._by_flow.items() if one.expires_at > now}
         self._by_port = {port: one for port, one in self._by_port.items() if one.expires_at > now}
+
+
+def _passes(datagram: Datagram) -> bool:
+    return datagram.in_udp or datagram.protocol == PROTOCOL_ICMP

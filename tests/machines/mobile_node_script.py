@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from random import Random
 
-from mn_agent.actions import Action, AskDns, InstallRoutes, Report, SendControl
+from mn_agent.actions import Action, AskDns, InstallRoutes, Report, SendControl, SendEcho
 from mn_agent.binding_update_list import HomeAgent
 from mn_agent.config import Configuration, parse_configuration
-from mn_agent.events import ControlReceived, Event, HomeAgentsFound, NetworkChanged
+from mn_agent.events import ControlReceived, EchoHeard, Event, HomeAgentsFound, NetworkChanged
 from mn_agent.memory import Memory
 from mn_agent.node import MobileNode
 from movement.snapshot import DefaultRouter, Link, LinkAddress, Snapshot
@@ -75,6 +75,14 @@ def link(name: str, *addresses: IPv4Address | IPv6Address, index: int = 2, up: b
     )
 
 
+def heard(echo: SendEcho) -> EchoHeard:
+    """The answer to an echo request."""
+    place = echo.attachment
+    return EchoHeard(
+        place.interface, place.care_of, echo.remote, echo.identifier, echo.sequence, echo.data
+    )
+
+
 @dataclass
 class Sent:
     """A Binding Update as the home agent reads it."""
@@ -96,6 +104,8 @@ class Script:
     config: Configuration = field(default_factory=configuration)
     memory: Memory = field(default_factory=lambda: Memory(100, 5000))
     seed: int = 7
+    answers_echoes: bool = True
+    """The home agent answers every echo at once; a race then ends as it began."""
 
     def __post_init__(self) -> None:
         self.now = 0.0
@@ -109,6 +119,8 @@ class Script:
         self.all_actions: list[Action] = []
         self.routes: tuple[Route, ...] = ()
         self.sent: list[Sent] = []
+        self.echoes: list[SendEcho] = []
+        """Every echo request of this run."""
 
     def at(self, now: float) -> Script:
         assert now >= self.now, "time does not run backwards"
@@ -143,6 +155,10 @@ class Script:
         return self.feed(HomeAgentsFound(agents))
 
     def _take(self, actions: list[Action]) -> Script:
+        self.echoes += [action for action in actions if isinstance(action, SendEcho)]
+        if self.answers_echoes:
+            for echo in [action for action in actions if isinstance(action, SendEcho)]:
+                actions = [*actions, *self.node.handle(heard(echo), self.now)]
         self.actions = actions
         self.sent = [self.read(action) for action in actions if isinstance(action, SendControl)]
         self.all_actions += actions
