@@ -30,11 +30,12 @@ def _interfaces(context: click.Context, parameter: click.Parameter, incomplete: 
 
 
 @click.command(short_help="Move to another link or family, now.")
-@click.option("--to", metavar="INTERFACE", shell_complete=_interfaces, help="The link to move to.")
+@click.option("--to", metavar="PLACE", shell_complete=_interfaces, help="An interface, or a care-of address.")
 @click.option("--family", type=click.Choice(["4", "6"]), help="Use only care-of addresses of this family.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--explain", is_flag=True, help="Show as well what there was to choose from, and what decided.")
 @json_option
-def roam(to: str | None, family: str | None, dry_run: bool, as_json: bool) -> None:
+def roam(to: str | None, family: str | None, dry_run: bool, explain: bool, as_json: bool) -> None:
     """Move to another link or family, or, without options, to the best there is.
 
     The former path stays in use until the home agent has accepted the new one. Exit code 5: it did not.
@@ -44,7 +45,7 @@ def roam(to: str | None, family: str | None, dry_run: bool, as_json: bool) -> No
     if as_json:
         print_json(result)
     else:
-        click.echo(render_roam(result, paint_for_stdout()))
+        click.echo(render_roam(result, paint_for_stdout(), explain))
     click.get_current_context().exit(int(exit_of(result)))
 
 

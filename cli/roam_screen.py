@@ -10,6 +10,7 @@ from typing import Any
 
 from cli.exits import Exit
 from cli.paint import Paint
+from cli.why_screen import render_candidates
 from cli.words import at, clean, count, items_at, milliseconds, number_at, paragraphs, text_at
 
 Roam = Mapping[str, Any]
@@ -19,10 +20,19 @@ def exit_of(roam: Roam) -> Exit:
     return Exit.HANDOVER_FAILED if roam.get("result") == "failed" else Exit.OK
 
 
-def render_roam(roam: Roam, paint: Paint) -> str:
+def render_roam(roam: Roam, paint: Paint, explain: bool = False) -> str:
+    """`explain`: also what there was to choose from, where the daemon tells."""
+    explained = _explained(roam, paint) if explain else []
     if isinstance(roam.get("dry_run"), Mapping):
-        return paragraphs(_plan(roam["dry_run"]))
-    return paragraphs([*_steps(roam), *_verdict(roam, paint)])
+        return paragraphs(explained, _plan(roam["dry_run"]))
+    return paragraphs(explained, [*_steps(roam), *_verdict(roam, paint)])
+
+
+def _explained(roam: Roam, paint: Paint) -> list[str]:
+    explained = roam.get("explained")
+    if not isinstance(explained, Mapping):
+        return []
+    return [*render_candidates(explained, paint), f"  {text_at(explained, 'text')}"]
 
 
 def _steps(roam: Roam) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mn_agent.binding_update_list import HomeAgent, Target
 from mn_agent.config import Configuration
@@ -29,12 +29,33 @@ class Wanted:
 
     interface: str | None = None
     family: int | None = None
+    care_of: IPv4Address | IPv6Address | None = None
+
+    @classmethod
+    def named(cls, to: str | None, family: int | None) -> Wanted:
+        """`to` is a care-of address if it reads like one, else an interface."""
+        try:
+            return cls(None, family, None if to is None else ip_address(to))
+        except ValueError:
+            return cls(to, family)
 
     def matches(self, attachment: Attachment) -> bool:
-        return self.covers(attachment.interface, attachment.care_of.version)
+        return self.covers(attachment.interface, attachment.care_of)
 
-    def covers(self, interface: str, family: int) -> bool:
-        return self.interface in (None, interface) and self.family in (None, family)
+    def covers(self, interface: str, care_of: IPv4Address | IPv6Address) -> bool:
+        return (
+            self.interface in (None, interface)
+            and self.family in (None, care_of.version)
+            and self.care_of in (None, care_of)
+        )
+
+    @property
+    def text(self) -> str | None:
+        """In words; None when anything will do."""
+        family = None if self.family is None else f"IPv{self.family}"
+        care_of = None if self.care_of is None else str(self.care_of)
+        words = [word for word in (self.interface, care_of, family) if word is not None]
+        return ", ".join(words) or None
 
 
 ANY = Wanted()
@@ -58,32 +79,23 @@ class Choice:
         self._home_address = home_address
         self._aside: dict[Key, float] = {}
 
-    def best(
-        self,
-        attachments: tuple[Attachment, ...],
-        home_agents: tuple[HomeAgent, ...],
-        present: Target | None,
-        now: float,
-    ) -> Target | None:
-        """The target with the least score; None when there is nothing that may be used."""
-        ranking = self.ranking(attachments, home_agents, present, now)
-        return ranking[0].target if ranking and ranking[0].weighed.held is None else None
-
     def ranking(
         self,
         attachments: tuple[Attachment, ...],
         home_agents: tuple[HomeAgent, ...],
         present: Target | None,
         now: float,
+        wanted: Wanted | None = None,
     ) -> tuple[Ranked, ...]:
-        """Every target with its score, best first.
+        """Every target with its score, best first. `wanted` in place of what the user wants.
 
         If all have failed, the present one goes on trying; if that is gone, the one that failed longest ago.
         """
         agents = _present_first(home_agents, present)
         targets = self.candidates(attachments, agents)
         failed = sorted({at for t in targets if (at := self._aside.get(_key(t), 0.0)) > now})
-        by_candidate = {self._candidate(t, agents, present, failed): t for t in targets}
+        wish = self.wanted if wanted is None else wanted
+        by_candidate = {self._candidate(t, agents, present, failed, wish): t for t in targets}
         weighed = weigh(tuple(by_candidate), self.opinions, self._policy)
         return tuple(Ranked(by_candidate[each.candidate], each) for each in weighed)
 
@@ -109,7 +121,12 @@ class Choice:
         return next(bad, None)
 
     def _candidate(
-        self, target: Target, agents: tuple[HomeAgent, ...], present: Target | None, failed: list[float]
+        self,
+        target: Target,
+        agents: tuple[HomeAgent, ...],
+        present: Target | None,
+        failed: list[float],
+        wish: Wanted,
     ) -> Candidate:
         is_present = present is not None and _key(target) == _key(present)
         at = self._aside.get(_key(target))
@@ -118,7 +135,7 @@ class Choice:
             target.attachment,
             home_agent=agents.index(target.home_agent),
             failed=count,
-            wanted=self.wanted.matches(target.attachment),
+            wanted=wish.matches(target.attachment),
             present=is_present,
             at_home=target.at_home,
         )
@@ -127,7 +144,7 @@ class Choice:
         """The user asks for it: what failed there before is tried again."""
         self.wanted = wanted
         self._aside = {
-            key: at for key, at in self._aside.items() if not wanted.covers(key[0], key[1].version)
+            key: at for key, at in self._aside.items() if not wanted.covers(key[0], key[1])
         }
 
     def set_aside(self, target: Target, seconds: float, now: float) -> None:
@@ -142,6 +159,8 @@ class Choice:
         self._aside = {key: at for key, at in self._aside.items() if key[:2] in present}
         if self.wanted.interface is not None and self.wanted.interface not in {i for i, _ in present}:
             self.wanted = replace(self.wanted, interface=None)
+        if self.wanted.care_of is not None and self.wanted.care_of not in {c for _, c in present}:
+            self.wanted = replace(self.wanted, care_of=None)
 
     def expire(self, now: float) -> None:
         """Allow again what has been set aside long enough."""
@@ -150,6 +169,11 @@ class Choice:
     def deadline(self) -> Deadline | None:
         """When something that was set aside may be chosen again."""
         return Deadline(min(self._aside.values()), "try again what failed") if self._aside else None
+
+
+def chosen(ranking: tuple[Ranked, ...]) -> Target | None:
+    """The target with the least score; None when there is nothing that may be used."""
+    return ranking[0].target if ranking and ranking[0].weighed.held is None else None
 
 
 def policy_of(configuration: Configuration) -> Policy:

@@ -13,6 +13,7 @@ from typing import Any
 from mn_agent.binding_update_list import Target
 from mn_agent.choice import Wanted
 from mn_agent.events import Event, Refresh, Roam, Stop
+from mn_agent.explanation import explained, why
 from mn_agent.node import MobileNode
 from mn_agent.registration_states import AtHome, Registered
 from mn_agent.status import Clocks, plan, status
@@ -58,6 +59,7 @@ class Control:
         roam_parameters = {"to": str, "family": int, "dry_run": bool}
         return {
             "status": Method(False, self._status),
+            "why": Method(False, lambda params: why(self._node, _clocks())),
             "roam": Method(lambda params: not params.get("dry_run"), self._roam, roam_parameters),
             "refresh": Method(True, self._refresh),
             "down": Method(True, self._down),
@@ -92,12 +94,17 @@ class Control:
         to, family = params.get("to"), params.get("family")
         if family not in (None, 4, 6):
             raise ControlError(ErrorKind.INVALID_PARAMS, "family must be 4 or 6")
-        target = self._find(Wanted(to, family))
+        wanted = Wanted.named(to, family)
+        target = self._find(wanted)
         used = self._node.target
         origin = None if used is None else used.attachment.interface
         destination = target.attachment.interface
         if params.get("dry_run"):
-            return _unchanged(origin, destination, None, plan(self._node, target))
+            wished = self._node.ranking(boottime(), wanted)
+            return {
+                **_unchanged(origin, destination, None, plan(self._node, target)),
+                "explained": explained(wished),
+            }
         if used is not None and _place(used) == _place(target):
             self._dispatch(Roam(to, family))
             return _unchanged(origin, destination, f"{destination} is in use already", None)
@@ -117,6 +124,7 @@ class Control:
             "lost_packets": done["lost_packets"],
             "message": done["message"],
             "dry_run": None,
+            "explained": explained(self._node.decisions.past[-1].ranking),
         }
 
     def _find(self, wanted: Wanted) -> Target:
@@ -128,10 +136,12 @@ class Control:
             return target
         names = tuple(f"{a.interface} ({a.care_of})" for a in node.attachments)
         family = "" if wanted.family is None else f"IPv{wanted.family} "
-        where = "any interface" if wanted.interface is None else f"interface {wanted.interface}"
+        where = "on any interface" if wanted.interface is None else f"on interface {wanted.interface}"
+        if wanted.care_of is not None:
+            where = f"with the care-of address {wanted.care_of}"
         raise ControlError(
             ErrorKind.NOT_FOUND,
-            f"no usable {family}attachment on {where}",
+            f"no usable {family}attachment {where}",
             candidates=names,
             fix="mnctl status",
         )
@@ -195,6 +205,7 @@ def _unchanged(
         "lost_packets": None,
         "message": message,
         "dry_run": dry_run,
+        "explained": None,
     }
 
 

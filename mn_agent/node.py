@@ -16,9 +16,10 @@ from mn_agent.actions import (
 )
 from mn_agent.authentication import ClockCorrected
 from mn_agent.binding_update_list import Target, places
-from mn_agent.choice import ANY, Wanted, policy_of
+from mn_agent.choice import ANY, Ranked, Wanted, chosen, policy_of
 from mn_agent.config import Configuration
 from mn_agent.consequences import Consequences
+from mn_agent.decisions import Decision
 from mn_agent.desired import Surroundings, desired, home_addresses, in_order
 from mn_agent.enquiries import is_icmp
 from mn_agent.events import (
@@ -35,6 +36,7 @@ from mn_agent.events import (
     Roam,
     Stop,
 )
+from mn_agent.handover import origin_of
 from mn_agent.home_link import apart_from, with_home
 from mn_agent.memory import Memory
 from mn_agent.parts import assemble
@@ -93,6 +95,7 @@ class MobileNode:
         self.attachments: tuple[Attachment, ...] = ()
         self.choice = parts.choice
         self.dialect = parts.dialect
+        self.decisions = parts.decisions
         self.discovery = parts.discovery
         self.drops = parts.drops
         self.enquiries = parts.enquiries
@@ -175,6 +178,13 @@ class MobileNode:
         """Octets of `packet` on an IPv6 link, or inside UDP; nothing is consumed."""
         return self._associations.size(self.payload.offering(packet))
 
+    def ranking(self, now: float, wanted: Wanted | None = None) -> tuple[Ranked, ...]:
+        """Every target with its score, best first, as the node would choose now, or by another wish."""
+        known = self.target or self.registration.last_target
+        home_agents = self.registration.router.preferred(self.discovery.home_agents, now)
+        self.choice.opinions = [opinion for thinker in self.thinkers for opinion in thinker.opinions()]
+        return self.choice.ranking(self.attachments, home_agents, known, now, wanted)
+
     def summary(self) -> tuple[str, str | None]:
         """(state, why): one of the states of `mnctl status`, and one sentence where it is not obvious."""
         return summarise(self.registration, self.discovery, bool(self.attachments), self._stopping)
@@ -202,7 +212,7 @@ class MobileNode:
                     self.choice.set_aside(target, RETRY_UNUSABLE, now)
                 return []
             case Roam(to=to, family=family):
-                self.choice.wish(Wanted(to, family))
+                self.choice.wish(Wanted.named(to, family))
                 return []
             case Refresh():
                 return self._follow(self.registration.refresh(now), now)
@@ -285,16 +295,18 @@ class MobileNode:
             return []
         self._notice_lost_path()
         present = self.target
-        known = present or self.registration.last_target
-        home_agents = self.registration.router.preferred(self.discovery.home_agents, now)
-        self.choice.opinions = [opinion for thinker in self.thinkers for opinion in thinker.opinions()]
-        aim = self.choice.best(self.attachments, home_agents, known, now)
+        ranking = self.ranking(now)
+        aim = chosen(ranking)
         if aim is None:
             return self._without_aim(present, now)
         if present is not None and aim.same_as(present):
             return []
         gone = present is not None and not present.is_in(self.attachments)
+        origin = origin_of(self.registration.state)
         self.journal.open(aim, self.registration.state, gone, self.choice.wanted != ANY, self._cause_at)
+        moving = self.journal.current
+        cause, number = ("first registration", None) if moving is None else (moving.reason, moving.number)
+        self.decisions.taken(Decision(now, cause, origin, ranking, number))
         return self._follow(self.registration.register(aim, now), now)
 
     def _without_aim(self, present: Target | None, now: float) -> list[Action]:

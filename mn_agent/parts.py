@@ -13,6 +13,7 @@ from mn_agent.associations import Associations, associations_for
 from mn_agent.bridge import Bridge
 from mn_agent.choice import Choice, policy_of
 from mn_agent.config import Configuration
+from mn_agent.decisions import Decisions
 from mn_agent.dialect import Dialect
 from mn_agent.discovery import Discovery, discovery_for
 from mn_agent.enquiries import Enquiries
@@ -47,6 +48,7 @@ class Parts:
     dialect: Dialect
     networks: NetworkMemory
     thinkers: tuple[Thinker, ...]
+    decisions: Decisions = field(default_factory=Decisions)
     journal: Journal = field(default_factory=Journal)
     bridge: Bridge = field(default_factory=Bridge)
     old_paths: OldPaths = field(default_factory=OldPaths)

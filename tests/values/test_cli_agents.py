@@ -7,15 +7,27 @@ from typing import Any
 
 import pytest
 
-from cli import home_agent_screen, roam_screen, status_screen
+from cli import home_agent_screen, roam_screen, status_screen, why_screen
 from cli.paint import Paint
 from home_agent import status as home_agent_status
 from home_agent.status import Moment
+from mn_agent.choice import Wanted
+from mn_agent.events import Roam
+from mn_agent.explanation import explained, why
 from mn_agent.status import Clocks, plan, status
 from runtime.control import decode_reply, encode_result
 from tests.machines import ha_script
 from tests.machines.ha_script import HomeScript, home4, over_ipv4
-from tests.machines.mobile_node_script import CAFE4, CAMPUS6, MOBILE4, OFFICE6, Script, configuration, link
+from tests.machines.mobile_node_script import (
+    CAFE4,
+    CAMPUS6,
+    MOBILE4,
+    OFFICE6,
+    Script,
+    configuration,
+    heard,
+    link,
+)
 from tests.values.test_cli_schemas import mistakes, schema_of
 from tunnel.plane import Counters
 
@@ -110,3 +122,60 @@ def test_a_home_agent_with_a_binding_behind_a_nat_answers_all_four_questions_rig
     assert "192.168.7.2 → 198.51.100.99:61000" in home_agent_screen.render_bindings(bindings["bindings"])
     assert "pool" in home_agent_screen.render_leases(leases, leases["leases"])
     assert "● bound" in home_agent_screen.render_node(one, Paint())
+
+
+def why_of(script: Script) -> dict[str, Any]:
+    clocks = Clocks(script.now, 1_800_000_000.0 + script.now)
+    result = over_the_wire(why(script.node, clocks))
+    assert list(mistakes(schema_of(result), result)) == []
+    return result
+
+
+def test_why_names_the_rule_and_every_candidate_in_every_state() -> None:
+    script = Script(answers_echoes=False)
+    nothing = why_of(script)
+    assert (nothing["rule"], nothing["candidates"]) == ("none", [])
+    assert why_screen.render_why(nothing, 3, Paint()).startswith("○ nothing — there is no link")
+
+    script.links(link("eth0", MOBILE4, OFFICE6))
+    chosen = why_of(script)
+    assert (chosen["best"], chosen["rule"]) == ("eth0/v6", "family")
+    assert [c["score"] for c in chosen["candidates"]] == sorted(c["score"] for c in chosen["candidates"])
+
+    silent, answered = script.echoes
+    if silent.attachment.care_of == MOBILE4:
+        silent, answered = answered, silent
+    script.at(0.02).feed(heard(answered))
+    while script.node.target is not None and script.node.target.care_of == OFFICE6:
+        script.sleep()
+    script.answer(script.one())
+    moved = why_of(script)
+    assert (moved["in_use"], moved["rule"]) == ("eth0/v4", "poor")
+    assert "no answer within 250 ms" in moved["text"]
+    assert [d["best"] for d in moved["decisions"]] == ["eth0/v4", "eth0/v6"]
+    measured = next(c for c in moved["candidates"] if c["name"] == "eth0/v4")
+    assert measured["rtt_ms"] is not None
+    shown = why_screen.render_why(moved, 3, Paint())
+    assert shown.startswith("● eth0 (IPv4) — eth0/v4 before eth0/v6")
+    assert "first registration" in shown
+
+
+def test_what_the_user_asked_for_is_the_rule_and_a_dry_run_explains_it() -> None:
+    script = Script()
+    script.bind(link("eth0", OFFICE6), link("wlan0", MOBILE4, index=3))
+    wished = Wanted.named(str(MOBILE4), None)
+    dry = explained(script.node.ranking(script.now, wished))
+    assert (dry["best"], dry["rule"]) == ("wlan0/v4", "wish")
+    assert why_of(script)["best"] == "eth0/v6", "asking changes nothing"
+    script.at(1.0).feed(Roam(str(MOBILE4), None))
+    script.answer(script.one())
+    asked = why_of(script)
+    assert (asked["in_use"], asked["rule"], asked["wish"]) == ("wlan0/v4", "wish", str(MOBILE4))
+    assert asked["decisions"][0]["cause"] == "asked by user"
+
+
+def test_the_journal_of_decisions_is_bounded() -> None:
+    script = Script()
+    for number in range(60):
+        script.at(script.now + 0.5).links(link("eth0", (OFFICE6, CAMPUS6)[number % 2]))
+    assert len(why_of(script)["decisions"]) == 20

@@ -40,6 +40,7 @@ class Pretender:
         methods = {
             "status": self._method("status"),
             "roam": self._method("roam", text_or_number),
+            "why": self._method("why"),
             "refresh": self._method("refresh"),
             "flight": self._method("flight"),
             "bindings": self._method("bindings", {"after": str}),
@@ -444,3 +445,19 @@ def test_status_is_there_within_120_ms_of_processor_time(daemon: Pretender) -> N
         process().communicate(timeout=30)
         costs.append(sum(os.times()[2:4]) - sum(before[2:4]))
     assert min(costs) < 0.120
+
+
+def test_why_and_roam_explain_show_the_candidates_and_the_rule(daemon: Pretender) -> None:
+    reason = EXAMPLES["mnctl/why/1"]
+    daemon.answers["why"] = reason
+    output = run(mnctl, "why").output
+    assert "wlan0 (IPv4)" in output
+    assert "no answer within 250 ms" in output
+    assert "[handover 118]" in output
+    assert "[handover 118]" not in run(mnctl, "why", "--last", "0").output
+    assert json.loads(run(mnctl, "why", "--json").output) == reason
+    daemon.answers["roam"] = {**EXAMPLES["mnctl/roam/1"], "explained": reason}
+    explained = run(mnctl, "roam", "--to", "192.168.7.2", "--explain").output
+    assert "no answer within 250 ms" in explained
+    assert "✔ roamed" in explained
+    assert "no answer within 250 ms" not in run(mnctl, "roam", "--to", "wwan0").output
