@@ -20,6 +20,7 @@ from benchmarks import home_agent as home_agent_benchmark
 from benchmarks import idle as idle_benchmark
 from benchmarks.machine import write
 from benchmarks.tiers import CONTESTANTS
+from lab.launch import run_in_front
 
 RESULTS = Path(__file__).parent / "results"
 _NEEDED = {"ping": "iputils-ping", "ip": "iproute2", "ethtool": "ethtool"}
@@ -83,15 +84,34 @@ def idle(quick: bool, output: Path | None, seconds: int | None, tunnel: str) -> 
     _keep("idle", quick, output, idle_benchmark.run(plan, _say))
 
 
+@benchmarks.command("handover")
+@_common("handover")
+@click.option("--laps", type=click.IntRange(1, 1000), help="Each has every kind of move once. Default: 20.")
+@click.option("--tunnel", default="", help='Lines of [tunnel] for both daemons, as data_plane = "portable".')
+def handover(quick: bool, output: Path | None, laps: int | None, tunnel: str) -> None:
+    """Outages of every kind of move, beside a bare UDP socket and wireguard-go, in the lab."""
+    target = _target("handover", quick, output)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    arguments = [str(laps or (1 if quick else 20)), str(target.resolve()), tunnel]
+    code = run_in_front(arguments, ("-m", "benchmarks.roaming"))
+    if code:
+        sys.exit(code)
+    print(f"in {target}")
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 def _keep(name: str, quick: bool, output: Path | None, document: Mapping[str, object]) -> None:
-    """Write a result to where it belongs: a look never replaces a figure."""
-    target = output or (Path(f"build/{name}_quick.json") if quick else RESULTS / f"{name}.json")
+    target = _target(name, quick, output)
     write(target, document)
     print(f"in {target}")
+
+
+def _target(name: str, quick: bool, output: Path | None) -> Path:
+    """Where a result belongs: a look never replaces a figure."""
+    return output or (Path(f"build/{name}_quick.json") if quick else RESULTS / f"{name}.json")
 
 
 if __name__ == "__main__":

@@ -144,9 +144,7 @@ def judge_window(window: Window, evidence: Evidence) -> Handover | None:
     since = usable.link_ns if cut and usable.link_ns is not None else window.started_ns
     seen = evidence.seen.get(interface, Seen())
     updates = _between(seen, since, window.until_ns, Kind.UPDATE)
-    silences = {
-        name: _silence(stream, window, usable.usable_ns) for name, stream in evidence.streams.items()
-    }
+    silences = {name: silence(stream, window, usable.usable_ns) for name, stream in evidence.streams.items()}
     origin_interface = old[0] if old is not None else window.cut or interface
     came_home = ack is not None and _family(ack, evidence) == HOME
     rest = (HOME, "direct") if came_home else _at_rest(seen, window)
@@ -165,7 +163,7 @@ def judge_window(window: Window, evidence: Evidence) -> Handover | None:
         ack_ns=ack.at_ns if ack is not None else None,
         first_packet_ns=_first_packet(evidence, window, ack),
         silences=silences,
-        lost={name: n for name, s in evidence.streams.items() if (n := _lost(s, window)) is not None},
+        lost={name: n for name, s in evidence.streams.items() if (n := lost(s, window)) is not None},
         updates=sum(1 for update in updates if ack is None or update.at_ns <= ack.at_ns),
     )
 
@@ -199,7 +197,7 @@ def _label(handover: Handover) -> str:
     return f"move {handover.window.index} ({handover.origin} to {handover.target})"
 
 
-def _silence(stream: Stream, window: Window, usable_ns: int | None) -> Silence:
+def silence(stream: Stream, window: Window, usable_ns: int | None) -> Silence:
     """How late the next packet was: later than it was due, and later than it had a way to come."""
     possible = window.started_ns if usable_ns is None else usable_ns
     instants = [at for at, _ in stream.received]
@@ -218,7 +216,7 @@ def _silence(stream: Stream, window: Window, usable_ns: int | None) -> Silence:
     return Silence(worst.outage_ns, longest, worst.begin_ns, worst.end_ns)
 
 
-def _lost(stream: Stream, window: Window) -> int | None:
+def lost(stream: Stream, window: Window) -> int | None:
     """Packets sent in this window that never arrived; None for streams that cannot lose any."""
     if stream.sent is None:
         return None

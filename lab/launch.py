@@ -17,12 +17,15 @@ PATIENCE = 5
 """Whole seconds that a supervisor has to end by itself; the kernel takes down what it leaves."""
 
 
-def run_in_front(arguments: Sequence[str]) -> int:
-    """Run a supervisor in the foreground and return its exit code. It dies with this process."""
+def run_in_front(arguments: Sequence[str], supervisor: Sequence[str] = SUPERVISOR) -> int:
+    """Run a supervisor in the foreground and return its exit code. It dies with this process.
+
+    `supervisor` is the module that is one, as python takes it.
+    """
     unshare_processes()
     child = os.fork()
     if child == 0:
-        _become_supervisor(arguments, die_with_parent=True)
+        _become_supervisor([*supervisor, *arguments], die_with_parent=True)
     # Ctrl-C reaches the supervisor from the terminal; it takes the lab down, and this process waits for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -71,17 +74,18 @@ def _detach(arguments: Sequence[str], say: int) -> None:
         unshare_processes()
         if os.fork() == 0:
             os.set_inheritable(say, True)
-            _become_supervisor([*arguments, f"--ready={say}"], die_with_parent=False, complain_to=say)
+            command = [*SUPERVISOR, *arguments, f"--ready={say}"]
+            _become_supervisor(command, die_with_parent=False, complain_to=say)
     except LabError as error:
         os.write(say, str(error).encode())
     os._exit(0)
 
 
-def _become_supervisor(arguments: Sequence[str], die_with_parent: bool, complain_to: int = 2) -> None:
+def _become_supervisor(command: Sequence[str], die_with_parent: bool, complain_to: int = 2) -> None:
     """In the first process of a new PID namespace; never returns."""
     try:
         become_first_process(die_with_parent)
-        os.execve(sys.executable, [sys.executable, *SUPERVISOR, *arguments], environment())
+        os.execve(sys.executable, [sys.executable, *command], environment())
     except (LabError, OSError) as error:
         os.write(complain_to, f"{error}\n".encode())
     os._exit(1)
