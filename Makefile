@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench bench-peers bench-handover bench-home-agent bench-idle fuzz conformance setup clean
+.PHONY: demo test check bench bench-peers bench-handover bench-home-agent bench-idle bench-path-swap fuzz conformance setup clean
 
 demo: setup
 	$(BIN)/mnctl lab run tour
@@ -27,6 +27,9 @@ bench-home-agent: setup
 
 bench-idle: setup bench-peers
 	$(BIN)/python -m benchmarks idle
+
+bench-path-swap: setup
+	$(BIN)/python -m benchmarks path-swap
 
 bench-peers:
 	sh packaging/install-benchmark-peers

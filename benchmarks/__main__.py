@@ -18,6 +18,7 @@ import click
 from benchmarks import data_plane as data_plane_benchmark
 from benchmarks import home_agent as home_agent_benchmark
 from benchmarks import idle as idle_benchmark
+from benchmarks import path_swap as path_swap_benchmark
 from benchmarks.machine import write
 from benchmarks.tiers import CONTESTANTS
 from lab.launch import run_in_front
@@ -82,6 +83,14 @@ def idle(quick: bool, output: Path | None, seconds: int | None, tunnel: str) -> 
     plan = idle_benchmark.Plan.quick() if quick else idle_benchmark.Plan()
     plan = replace(plan, seconds=seconds or plan.seconds, tunnel=tunnel)
     _keep("idle", quick, output, idle_benchmark.run(plan, _say))
+
+
+@benchmarks.command("path-swap")
+@_common("path_swap")
+def path_swap(quick: bool, output: Path | None) -> None:
+    """Packets lost and misordered by a handover under traffic, and how long the swap takes."""
+    plan = path_swap_benchmark.Plan.quick() if quick else path_swap_benchmark.Plan()
+    _keep("path_swap", quick, output, path_swap_benchmark.run(plan, _say))
 
 
 @benchmarks.command("handover")

@@ -1,13 +1,16 @@
 """One end of a benchmarked tunnel, in a process of its own: the product's device, underlay and data plane.
 
 Performs I/O. Started as `python -m benchmarks.endpoint ROLE TIER FORMAT OUTER DEVICE`; says "ready", or why
-this host cannot have that tier, works until its standard input ends, then prints its counters as JSON.
+this host cannot have that tier; for each number on its standard input swaps paths so many times and prints
+how long each swap took; when the input ends, prints its counters as JSON.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from benchmarks.chain import AGENT4, AGENT6, CARE_OF4, CARE_OF6, HOME4, HOME6
@@ -16,7 +19,7 @@ from tunnel.forwarding import ForwardingTable, Route
 from tunnel.keyring import Keyring, PayloadPair
 from tunnel.path import Arrival, Encapsulation, TunnelPath
 from tunnel.payload_esp import KEY_SIZE, PayloadAssociation
-from tunnel.plane import Tier
+from tunnel.plane import DataPlane, Tier
 from tunnel.tiers import Wiring, open_tunnel
 from tunnel.underlay import Underlay, open_ipv4_underlay, open_ipv6_underlay
 from wire.esp import UDP_PORT_NAT_TRAVERSAL
@@ -41,11 +44,32 @@ def main() -> None:
     plane.install(ForwardingTable(Route(ip_network(home), path) for home in (HOME4, HOME6)))
     plane.start()
     print("ready", flush=True)
-    sys.stdin.read()
+    for line in sys.stdin:
+        _swap(plane, path, int(line))
     counters = plane.counters()
     print(json.dumps({"rx": counters.rx_packets, "tx": counters.tx_packets, "drops": dict(counters.drops)}))
     tunnel.close()
     underlay.close()
+
+
+def _swap(plane: DataPlane, path: TunnelPath, times: int) -> None:
+    """Install a table with the other care-of address, and back, and so on; print the microseconds of each."""
+    other = replace(path, local=CARE_OF4 + 1)
+    underlay = _underlay(other)
+    plane.attach(underlay)
+    tables = [
+        ForwardingTable(Route(ip_network(h), p, (path, other)) for h in (HOME4, HOME6)) for p in (other, path)
+    ]
+    took = []
+    for number in range(times):
+        began = time.perf_counter()
+        plane.install(tables[number % 2])
+        took.append(round((time.perf_counter() - began) * 1e6, 1))
+        time.sleep(0.01)
+    plane.install(tables[1])
+    plane.detach(underlay)
+    underlay.close()
+    print(json.dumps(took), flush=True)
 
 
 def _path(role: Role, encapsulation: Encapsulation, outer: int) -> TunnelPath:

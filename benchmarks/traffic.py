@@ -15,7 +15,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Thread
 
 from benchmarks.machine import machine_cpu_seconds, process_cpu_seconds
@@ -24,6 +24,10 @@ from benchmarks.mmsg import Batch
 _CHUNK = 256 << 10
 _TIMEOUT = 10.0
 _BATCH = 32
+_TOTAL_RETRANS = 100
+"""Where struct tcp_info has tcpi_total_retrans."""
+_NUMBER = struct.Struct("!I60x")
+_SILENCE_S = 1.5
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: what was not sent when the window closes is nobody's business any more."""
 
@@ -62,24 +66,29 @@ def receive_tcp(address: str, flows: int, warmup: float, window: float, pids: Se
 
 
 def send_tcp(source: str, to: str, port: int, flows: int) -> Answer:
-    """Until the receiver has closed every flow."""
+    """Until the receiver has closed every flow; how many segments had to be sent again."""
+    retransmitted = 0
 
     def send() -> None:
-        with _socket(to, socket.SOCK_STREAM) as flow, contextlib.suppress(OSError):
-            flow.settimeout(_TIMEOUT)
-            flow.bind((source, 0))
-            flow.connect((to, port))
-            flow.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            chunk = bytes(_CHUNK)
-            while True:
-                flow.sendall(chunk)
+        nonlocal retransmitted
+        with _socket(to, socket.SOCK_STREAM) as flow:
+            with contextlib.suppress(OSError):
+                flow.settimeout(_TIMEOUT)
+                flow.bind((source, 0))
+                flow.connect((to, port))
+                flow.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                chunk = bytes(_CHUNK)
+                while True:
+                    flow.sendall(chunk)
+            information = flow.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+            retransmitted += int.from_bytes(information[_TOTAL_RETRANS : _TOTAL_RETRANS + 4], sys.byteorder)
 
     threads = [Thread(target=send, daemon=True) for _ in range(flows)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return {}
+    return {"retransmitted": retransmitted}
 
 
 def receive_udp(address: str, warmup: float, window: float, pids: Sequence[int]) -> Answer:
@@ -108,6 +117,43 @@ def send_udp(source: str, to: str, port: int, size: int, rate: int, seconds: flo
             with contextlib.suppress(ConnectionRefusedError):  # the receiver has what it wanted, and is gone
                 sent += batch.send(sender, due) if due > 0 else 0
     return {"sent": sent}
+
+
+def send_numbered(source: str, to: str, port: int, rate: int, seconds: float) -> Answer:
+    """Numbered datagrams, `rate` a second, one by one."""
+    with _socket(to, socket.SOCK_DGRAM) as sender:
+        sender.bind((source, 0))
+        sender.connect((to, port))
+        began, number = time.perf_counter(), 0
+        while (now := time.perf_counter() - began) < seconds:
+            if number >= now * rate:
+                time.sleep(0.2 / rate)
+                continue
+            with contextlib.suppress(ConnectionRefusedError):  # nobody may be listening
+                sender.send(_NUMBER.pack(number))
+            number += 1
+    return {"sent": number}
+
+
+def receive_numbered(address: str) -> Answer:
+    """Until nothing has come for a while: how many, and how many after one with a higher number."""
+    received = misordered = 0
+    highest = -1
+    seen = set[int]()
+    with _socket(address, socket.SOCK_DGRAM) as receiver:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        receiver.bind((address, 0))
+        _answer({"port": receiver.getsockname()[1]})
+        receiver.settimeout(_TIMEOUT)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                (number,) = _NUMBER.unpack(receiver.recv(2048))
+                receiver.settimeout(_SILENCE_S)
+                received += 1
+                misordered += number < highest
+                highest = max(highest, number)
+                seen.add(number)
+    return {"received": len(seen), "twice": received - len(seen), "misordered": misordered}
 
 
 class Effort:
@@ -148,7 +194,8 @@ def _answer(answer: Mapping[str, object]) -> None:
 
 
 def main() -> None:
-    abilities = {each.__name__: each for each in (receive_tcp, send_tcp, receive_udp, send_udp)}
+    doers = (receive_tcp, send_tcp, receive_udp, send_udp, receive_numbered, send_numbered)
+    abilities: dict[str, Callable[..., Answer]] = {doer.__name__: doer for doer in doers}
     _answer({})
     for line in sys.stdin:
         wish = json.loads(line)
