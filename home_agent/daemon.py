@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from importlib.metadata import version
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -37,6 +36,7 @@ from runtime.log import Log, log_to_stderr
 from runtime.mailbox import Mailbox
 from runtime.service import Notifier, Watchdog
 from runtime.settings import ConfigError
+from runtime.version import VERSION
 from tunnel.authentication import AuthenticationAssociation, Keys
 from tunnel.endpoint import Endpoint, Role
 from tunnel.kernel import MARK, KernelError, Owner
@@ -96,7 +96,7 @@ class Daemon:
                 lambda: {**door.turned_away, "mailbox-full": mailbox.dropped},
                 lambda: shell.problems,
                 lambda: driver.flight,
-                version("mn-agent"),
+                VERSION,
             )
             server = ControlServer(
                 Path(configuration.paths.control_socket),

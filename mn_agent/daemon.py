@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -37,6 +36,7 @@ from runtime.mailbox import Mailbox
 from runtime.service import Notifier, Watchdog
 from runtime.settings import ConfigError
 from runtime.settings_file import read_settings
+from runtime.version import VERSION
 from tunnel.authentication import protection
 from tunnel.endpoint import Endpoint, Role
 from tunnel.kernel import PROTOCOL, KernelError, Owner
@@ -81,7 +81,7 @@ class Daemon:
                 lambda: shell.kernel_problem,
                 lambda: driver.flight,
                 protection(keys),
-                version("mn-agent"),
+                VERSION,
             )
             server = ControlServer(
                 Path(configuration.paths.control_socket),

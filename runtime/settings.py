@@ -5,7 +5,6 @@ Pure. Every message has the form `file:line: what is wrong`, with a suggestion w
 
 from __future__ import annotations
 
-import difflib
 import enum
 import ipaddress
 import json
@@ -258,6 +257,8 @@ def _suggest(word: str, known: Iterable[str]) -> str:
 
 
 def _nearest(word: str, known: Iterable[str]) -> str | None:
+    import difflib  # only who made a mistake pays for it
+
     by_folded = {one.casefold(): one for one in known}
     near = difflib.get_close_matches(word.casefold(), list(by_folded), n=1, cutoff=0.6)
     return by_folded[near[0]] if near else None
