@@ -16,7 +16,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from tunnel.encapsulation import KEEPALIVE, demultiplex, esp_in, with_outer_ecn
-from tunnel.forwarding import ASSOCIATION, ForwardingTable, Peer, Route
+from tunnel.forwarding import ASSOCIATION, ForwardingTable, Peer, Way
 from tunnel.fragmentation import fragment_ipv4
 from tunnel.keyring import NO_KEYS, Keyring, Session, Sessions
 from tunnel.path import Drop, TunnelPath
@@ -212,10 +212,10 @@ class Endpoint:
                 return self.drop(NESTED)
         else:
             return self.drop(MALFORMED)
-        route = self.table.find(home)
-        if route is None:
+        way = self.table.find(home)
+        if way is None:
             return self.drop(NOT_HOME)
-        lane = self._lanes.get(id(route.path)) or self._open_lane(route)
+        lane = self._lanes.get(id(way.path)) or self._open_lane(way)
         if size > lane.limit:
             return self._oversize(lane, packet, now)
         return lane
@@ -250,11 +250,11 @@ class Endpoint:
                 return self.drop(NESTED)
         else:
             return self._inbound_unusual(peer, packet, outer_tos)
-        route = self.table.find(home)
-        if route is None:
+        way = self.table.find(home)
+        if way is None:
             return self.drop(NOT_HOME)
-        if peer not in route.peers:
-            in_clear = route.path.encapsulation.protected and peer[0] != ASSOCIATION
+        if peer not in way.peers:
+            in_clear = way.path.encapsulation.protected and peer[0] != ASSOCIATION
             return self.drop(UNPROTECTED if in_clear else WRONG_PEER)
         if outer_tos & 1:
             marked = with_outer_ecn(packet, outer_tos)
@@ -292,7 +292,7 @@ class Endpoint:
         return self.inbound_protected(peer, esp, outer_tos)
 
     def lane(self, path: TunnelPath) -> Lane:
-        """The lane of `path`, whether a route uses it or not."""
+        """The lane of `path`, whether the table uses it or not."""
         return self._lanes_by_path.setdefault(path, Lane(path))
 
     def session(self, path: TunnelPath) -> Session | None:
@@ -362,17 +362,17 @@ class Endpoint:
             or packet[ports + 2 : ports + 4] in _PORTS
         )
 
-    def _open_lane(self, route: Route) -> Lane:
+    def _open_lane(self, way: Way) -> Lane:
         """The lane of a path seen for the first time; equal paths share one, so that its history goes on."""
-        if len(self._lanes) > 2 * len(self.table) + 16:
+        if len(self._lanes) > len(self.table) + 16:
             self._forget_unused_lanes()
-        lane = self.lane(route.path)
-        self._lanes[id(route.path)] = lane
-        self._paths.append(route.path)
+        lane = self.lane(way.path)
+        self._lanes[id(way.path)] = lane
+        self._paths.append(way.path)
         return lane
 
     def _forget_unused_lanes(self) -> None:
-        current = {route.path for route in self.table.routes}
+        current = {way.path for way in {id(way): way for way in self.table.ways()}.values()}
         self._lanes_by_path = {path: lane for path, lane in self._lanes_by_path.items() if path in current}
         self._lanes.clear()
         self._paths.clear()

@@ -5,12 +5,17 @@ Pure. RFC 6275 sections 10.4 and 11.3, RFC 3963 section 6.4; threats.md C.1 rows
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from itertools import chain
 
 from tunnel.path import TunnelPath
+from tunnel.persistent import MASK, PersistentMap
 
+Network = IPv4Network | IPv6Network
+Destination = IPv4Address | IPv6Address | Network
 Peer = tuple[str, int] | tuple[str, int, int, int]
 """The other end of the outer header as the socket layer names it: address text and UDP port (0: no UDP)."""
 ASSOCIATION = "association"
@@ -30,40 +35,55 @@ def _peer_by(path: TunnelPath) -> Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """A home address or prefix is reached by `path`; its packets are also accepted as of `accept`.
+class Way:
+    """How packets of a home address or prefix travel: by `path`, and also accepted as of `accept`.
 
     `accept` holds the old path of a handover, or the second encapsulation of a care-of address without NAT.
+    One mobile node has one way, whatever it has of addresses and prefixes.
     """
 
-    prefix: IPv4Network | IPv6Network
     path: TunnelPath
     accept: tuple[TunnelPath, ...] = ()
     peers: frozenset[Peer] = field(init=False, repr=False, compare=False)
-    """Outer sources, or security associations, that may send for this prefix."""
+    """Outer sources, or security associations, that may send by it."""
 
     def __post_init__(self) -> None:
         paths = (self.path, *self.accept)
         object.__setattr__(self, "peers", frozenset(map(_peer_by, paths)))
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A home address or prefix, and the way there."""
+
+    prefix: Network
+    path: TunnelPath
+    accept: tuple[TunnelPath, ...] = ()
+
+    @property
+    def way(self) -> Way:
+        return Way(self.path, self.accept)
+
+
 class ForwardingTable:
-    """An immutable set of routes. The data plane reads one at a time; a handover is assigning another."""
+    """An immutable set of routes. The data plane reads one at a time; a handover is assigning another.
+
+    Another table with a few other routes costs the same, however many there are.
+    """
 
     __slots__ = ("_hosts", "_lengths", "_prefixes")
 
     def __init__(self, routes: Iterable[Route] = ()) -> None:
-        self._hosts: dict[bytes, Route] = {}
+        self._hosts: PersistentMap[bytes, Way] = PersistentMap()
         """Whole addresses by their octets: the common case, one lookup."""
-        self._prefixes: dict[tuple[int, int], Route] = {}
-        """(bits behind the prefix, the prefix's own bits with a leading one per family) -> route."""
-        for route in routes:
-            self._add(route)
-        self._lengths = self._shifts()
+        self._prefixes: PersistentMap[_PrefixKey, Way] = PersistentMap()
+        self._lengths: Mapping[int, int] = {}
+        """How many bits are behind a prefix -> how many prefixes are like that; the longest prefix first."""
+        self._change((), {_key(route.prefix): route.way for route in routes})
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        return (*self._hosts.values(), *self._prefixes.values())
+        return tuple(self._routes())
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ForwardingTable):
@@ -78,59 +98,92 @@ class ForwardingTable:
     def __len__(self) -> int:
         return len(self._hosts) + len(self._prefixes)
 
-    def find(self, address: bytes) -> Route | None:
-        """The route of the longest prefix that holds `address` (4 or 16 octets)."""
-        route = self._hosts.get(address)
-        if route is not None or not self._lengths:
-            return route
+    def find(self, address: bytes) -> Way | None:
+        """The way to the longest prefix that holds `address` (4 or 16 octets)."""
+        way = self._hosts.shards[hash(address) & MASK].get(address)
+        if way is not None or not self._lengths:
+            return way
         family = 1 << 8 * len(address)
         number = family | int.from_bytes(address, "big")
         for shift in self._lengths:
-            route = self._prefixes.get((shift, number >> shift))
-            if route is not None:
-                return route
+            way = self._prefixes.get((shift, number >> shift))
+            if way is not None:
+                return way
         return None
+
+    def way_to(self, destination: Destination) -> Way | None:
+        """The way of exactly this prefix or address."""
+        key = _key(destination)
+        return self._hosts.get(key) if isinstance(key, bytes) else self._prefixes.get(key)
+
+    def ways(self) -> Iterator[Way]:
+        """The way of each route."""
+        return chain(self._hosts.values(), self._prefixes.values())
 
     def with_routes(self, *routes: Route) -> ForwardingTable:
         """This table with `routes` added, each replacing the one of the same prefix."""
-        table = self._copy()
-        for route in routes:
-            table._add(route)
-        table._lengths = table._shifts()
+        return self._changed((), {_key(route.prefix): route.way for route in routes})
+
+    def with_way(self, way: Way, destinations: Iterable[Destination]) -> ForwardingTable:
+        """This table with `way` leading to all of `destinations`, whatever led there before."""
+        return self._changed((), {_key(destination): way for destination in destinations})
+
+    def without(self, *destinations: Destination) -> ForwardingTable:
+        """This table less the routes of exactly these prefixes and addresses."""
+        return self._changed(map(_key, destinations), {})
+
+    def changed_since(self, older: ForwardingTable) -> Iterator[tuple[Network, Way | None]]:
+        """The prefixes whose way is another one than in `older`, and their ways; None for those without."""
+        for address, _, way in self._hosts.differences(older._hosts):
+            yield ip_network(address), way
+        for key, _, way in self._prefixes.differences(older._prefixes):
+            yield _prefix(key), way
+
+    def _changed(self, without: Iterable[_Key], also: Mapping[_Key, Way]) -> ForwardingTable:
+        table = ForwardingTable.__new__(ForwardingTable)
+        table._hosts, table._prefixes, table._lengths = self._hosts, self._prefixes, self._lengths
+        table._change(tuple(without), also)
         return table
 
-    def without(self, *prefixes: IPv4Network | IPv6Network) -> ForwardingTable:
-        """This table less the routes of exactly these prefixes."""
-        table = self._copy()
-        for prefix in prefixes:
-            if _is_host(prefix):
-                table._hosts.pop(prefix.network_address.packed, None)
-            else:
-                table._prefixes.pop(_key(prefix), None)
-        table._lengths = table._shifts()
-        return table
+    def _change(self, without: tuple[_Key, ...], also: Mapping[_Key, Way]) -> None:
+        hosts = {key: way for key, way in also.items() if isinstance(key, bytes)}
+        self._hosts = self._hosts.changed((key for key in without if isinstance(key, bytes)), hosts)
+        if len(hosts) < len(also) or any(not isinstance(key, bytes) for key in without):
+            self._change_prefixes(
+                {key for key in without if not isinstance(key, bytes) and key in self._prefixes},
+                {key: way for key, way in also.items() if not isinstance(key, bytes)},
+            )
 
-    def _copy(self) -> ForwardingTable:
-        table = ForwardingTable()
-        table._hosts = self._hosts.copy()
-        table._prefixes = self._prefixes.copy()
-        return table
+    def _change_prefixes(self, gone: set[_PrefixKey], also: Mapping[_PrefixKey, Way]) -> None:
+        numbers = Counter(self._lengths)
+        numbers.subtract(shift for shift, _ in gone)
+        numbers.update(key[0] for key in also if key in gone or key not in self._prefixes)
+        self._lengths = {shift: numbers[shift] for shift in sorted(numbers) if numbers[shift]}
+        self._prefixes = self._prefixes.changed(gone, also)
 
-    def _add(self, route: Route) -> None:
-        if _is_host(route.prefix):
-            self._hosts[route.prefix.network_address.packed] = route
-        else:
-            self._prefixes[_key(route.prefix)] = route
-
-    def _shifts(self) -> tuple[int, ...]:
-        """Longest prefix first. The leading one keeps equal shifts of the two families apart."""
-        return tuple(sorted({shift for shift, _ in self._prefixes}))
+    def _routes(self) -> Iterator[Route]:
+        for address, way in self._hosts.items():
+            yield Route(ip_network(address), way.path, way.accept)
+        for key, way in self._prefixes.items():
+            yield Route(_prefix(key), way.path, way.accept)
 
 
-def _is_host(prefix: IPv4Network | IPv6Network) -> bool:
-    return prefix.prefixlen == prefix.max_prefixlen
+_PrefixKey = tuple[int, int]
+"""Bits behind the prefix, and the prefix's own bits with a leading one, which keeps the families apart."""
+_Key = bytes | _PrefixKey
 
 
-def _key(prefix: IPv4Network | IPv6Network) -> tuple[int, int]:
-    shift = prefix.max_prefixlen - prefix.prefixlen
-    return shift, (1 << prefix.max_prefixlen | int(prefix.network_address)) >> shift
+def _key(destination: Destination) -> _Key:
+    if isinstance(destination, IPv4Address | IPv6Address):
+        return destination.packed
+    shift = destination.max_prefixlen - destination.prefixlen
+    if not shift:
+        return destination.network_address.packed
+    return shift, (1 << destination.max_prefixlen | int(destination.network_address)) >> shift
+
+
+def _prefix(key: _PrefixKey) -> Network:
+    shift, bits = key
+    length = bits.bit_length() - 1
+    address = (bits << shift) & ((1 << length + shift) - 1)
+    return IPv4Network((address, length)) if length + shift == 32 else IPv6Network((address, length))

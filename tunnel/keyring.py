@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tunnel.forwarding import Peer
 from tunnel.path import TunnelPath
 from tunnel.payload_esp import PayloadAssociation, PayloadOpener, PayloadSealer
+from tunnel.persistent import PersistentMap
 
 if TYPE_CHECKING:
     from tunnel.endpoint import Lane
@@ -41,18 +42,15 @@ class Keyring:
     __slots__ = ("_pairs",)
 
     def __init__(self, pairs: Iterable[PayloadPair] = ()) -> None:
-        self._pairs = {pair.inbound.spi: pair for pair in pairs}
+        self._pairs = PersistentMap((pair.inbound.spi, pair) for pair in pairs)
 
     def find(self, spi: int) -> PayloadPair | None:
         return self._pairs.get(spi)
 
     def changed(self, without: Iterable[int], *pairs: PayloadPair) -> Keyring:
         """This keyring without some SPIs, with `pairs` added."""
-        keyring = Keyring()
-        keyring._pairs = self._pairs.copy()
-        for spi in without:
-            keyring._pairs.pop(spi, None)
-        keyring._pairs.update((pair.inbound.spi, pair) for pair in pairs)
+        keyring = Keyring.__new__(Keyring)
+        keyring._pairs = self._pairs.changed(without, {pair.inbound.spi: pair for pair in pairs})
         return keyring
 
     def __len__(self) -> int:
@@ -62,7 +60,7 @@ class Keyring:
         return spi in self._pairs
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Keyring) and (self is other or self._pairs == other._pairs)
+        return isinstance(other, Keyring) and self._pairs == other._pairs
 
     def __hash__(self) -> int:
         return hash(frozenset(self._pairs))
