@@ -15,6 +15,7 @@ from tunnel.endpoint import EndpointConfig
 from tunnel.forwarding import Route
 from tunnel.kernel import KernelConfig
 from tunnel.path import TunnelPath
+from wire.http import Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,23 @@ class SendEcho:
     identifier: int
     sequence: int
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AskRouters:
+    """Solicit the routers on `interface`; what they say comes back as RouterSaid."""
+
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPage:
+    """Ask a web server for `page`, from `attachment`; WebAnswered with `number` comes back, or nothing."""
+
+    attachment: Attachment
+    page: Page
+    number: int
+    accept: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +167,8 @@ Action = (
     | SendControl
     | SendIcmp
     | SendEcho
+    | AskRouters
+    | FetchPage
     | InstallRoutes
     | AnnouncePath
     | ConfigureEndpoint

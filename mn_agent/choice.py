@@ -115,6 +115,16 @@ class Choice:
         known = (o.round_trip for o in self.opinions if o.concerns(attachment))
         return min((each for each in known if each is not None), default=None)
 
+    def holds(self, target: Target) -> bool:
+        """Whether nothing may be sent from there for now."""
+        heard = (o for o in self.opinions if o.concerns(target.attachment))
+        return any(opinion.verdict is Verdict.HELD for opinion in heard)
+
+    @property
+    def held(self) -> str | None:
+        """Why nothing may be sent from some place, if there is such a place."""
+        return next((o.why for o in self.opinions if o.verdict is Verdict.HELD), None)
+
     def reservation(self, attachment: Attachment) -> str | None:
         """What speaks against it, if anything does."""
         bad = (o.why for o in self.opinions if o.concerns(attachment) and o.verdict is not Verdict.GOOD)

@@ -12,6 +12,7 @@ import msgspec
 
 from runtime.settings import decode_toml
 from tunnel.plane import DataPlaneChoice
+from wire.http import page_of
 from wire.profile import Profile, profile_named
 
 DYNAMIC_IPV4 = IPv4Address("0.0.0.0")
@@ -94,6 +95,19 @@ class MovementSection(_Section, frozen=True):
     """Seconds that a link which keeps coming and going must stay, before a working one is left for it."""
 
 
+class PortalSection(_Section, frozen=True):
+    """[portal]: how captive portals are found that do not say themselves where they are."""
+
+    probe_url: str = ""
+    """A page whose answer is known; asked for only while the home agent does not answer. Empty: none is."""
+    probe_expect: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "204"
+    """The status of that page, or a text in it."""
+
+    def __post_init__(self) -> None:
+        if self.probe_url:
+            page_of(self.probe_url)
+
+
 class RoutingSection(_Section, frozen=True):
     """[routing]: what goes into the tunnel."""
 
@@ -169,6 +183,7 @@ class Configuration(_Section, frozen=True):
     security: SecuritySection
     wire: WireSection = WireSection()
     movement: MovementSection = MovementSection()
+    portal: PortalSection = PortalSection()
     routing: RoutingSection = RoutingSection()
     tunnel: TunnelSection = TunnelSection()
     binding: BindingSection = BindingSection()

@@ -59,6 +59,8 @@ class Surroundings:
     """The link through which home agents are being looked for."""
     held: bool = False
     """Payload has to wait for the acknowledgement of a Binding Update."""
+    unanswered: int = 0
+    """Binding Updates to the target that have had no answer."""
 
 
 def desired(around: Surroundings) -> tuple[Action, ...]:

@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv6Address
 from mn_agent.binding_update_list import HomeAgent
 from movement.snapshot import Snapshot
 from tunnel.path import Arrival
+from wire.advertisement import WayOut
+from wire.http import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,22 @@ class EchoHeard:
     identifier: int
     sequence: int
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSaid:
+    """A router on `interface` has advertised. Anybody on the link can."""
+
+    interface: str
+    way_out: WayOut
+
+
+@dataclass(frozen=True, slots=True)
+class WebAnswered:
+    """What came back for the FetchPage of this number; None: nothing that could be read."""
+
+    number: int
+    answer: Answer | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +122,8 @@ Event = (
     NetworkChanged
     | ControlReceived
     | EchoHeard
+    | RouterSaid
+    | WebAnswered
     | HomeAgentsFound
     | HomeAgentsUnknown
     | PathLastUsed

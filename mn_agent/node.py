@@ -34,7 +34,9 @@ from mn_agent.events import (
     PathSilent,
     Refresh,
     Roam,
+    RouterSaid,
     Stop,
+    WebAnswered,
 )
 from mn_agent.handover import origin_of
 from mn_agent.home_link import apart_from, with_home
@@ -48,6 +50,7 @@ from mn_agent.registration_states import (
     Refusing,
     Registered,
     Registering,
+    unanswered,
 )
 from mn_agent.summary import summarise
 from mn_agent.thinker import Thinker
@@ -102,6 +105,7 @@ class MobileNode:
         self.journal = parts.journal
         self.networks = parts.networks
         self.payload = parts.payload
+        self.portals = parts.portals
         self.registration = parts.registration
         self._associations = parts.associations
         self._old_paths = parts.old_paths
@@ -167,6 +171,7 @@ class MobileNode:
             self.payload.state,
             self.enquiries.asking_from,
             self.registration.held,
+            unanswered(self.registration.state),
         )
 
     @property
@@ -187,7 +192,8 @@ class MobileNode:
 
     def summary(self) -> tuple[str, str | None]:
         """(state, why): one of the states of `mnctl status`, and one sentence where it is not obvious."""
-        return summarise(self.registration, self.discovery, bool(self.attachments), self._stopping)
+        attached, held = bool(self.attachments), self.choice.held
+        return summarise(self.registration, self.discovery, attached, self._stopping, held)
 
     # ---- events ----------------------------------------------------------------------------
     def _apply(self, event: Event, now: float) -> list[Action]:
@@ -219,7 +225,7 @@ class MobileNode:
             case Stop():
                 self._stopping = True
                 return self._follow(self.registration.deregister(now), now)
-            case EchoHeard():
+            case EchoHeard() | RouterSaid() | WebAnswered():
                 return []  # it is for the thinkers
             case _:
                 assert_never(event)
@@ -310,7 +316,7 @@ class MobileNode:
         return self._follow(self.registration.register(aim, now), now)
 
     def _without_aim(self, present: Target | None, now: float) -> list[Action]:
-        if present is not None and present.is_in(self.attachments):
+        if present is not None and present.is_in(self.attachments) and not self.choice.holds(present):
             return []
         actions: list[Action] = []
         if self.attachments and not self.discovery.home_agents:

@@ -23,6 +23,7 @@ from mn_agent.messages import Wish
 from mn_agent.mobile_router import MobileRouter
 from mn_agent.network_memory import NetworkMemory
 from mn_agent.old_paths import OldPaths
+from mn_agent.portals import Portals
 from mn_agent.protection import PayloadProtection
 from mn_agent.race import Race
 from mn_agent.registration import HomeRegistration
@@ -47,6 +48,7 @@ class Parts:
     associations: Associations
     dialect: Dialect
     networks: NetworkMemory
+    portals: Portals
     thinkers: tuple[Thinker, ...]
     decisions: Decisions = field(default_factory=Decisions)
     journal: Journal = field(default_factory=Journal)
@@ -88,7 +90,8 @@ def assemble(
     payload = PayloadProtection(key, home, rng.randbytes, reachable=binding.reachable)
     associations = associations_for(keys, configuration.profile, home, memory, wall_offset, rng)
     choice = Choice(policy_of(configuration), home)
-    thinkers = (SteadyLinks(configuration.movement.hysteresis), Race(rng))
+    portals = Portals(configuration.portal)
+    thinkers = (SteadyLinks(configuration.movement.hysteresis), Race(rng), portals)
     return Parts(
         configuration,
         choice,
@@ -99,5 +102,6 @@ def assemble(
         associations,
         dialect,
         NetworkMemory(networks, wall_offset),
+        portals,
         thinkers,
     )

@@ -206,3 +206,8 @@ def payload_waits(state: State) -> bool:
             return woken_at is not None
         case _:
             return False
+
+
+def unanswered(state: State) -> int:
+    """Binding Updates to the present target that have had no answer."""
+    return state.unanswered if isinstance(state, Registering) else 0

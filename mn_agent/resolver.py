@@ -68,14 +68,15 @@ class Resolver:
 
     async def _home_agent(self, name: str, port: int) -> HomeAgent | None:
         """Both addresses of one name; a missing A record is no error, a missing AAAA record is."""
-        ipv6, ipv4 = await asyncio.gather(self._addresses(name, "AAAA"), self._addresses(name, "A"))
+        ipv6, ipv4 = await asyncio.gather(self.addresses(name, "AAAA"), self.addresses(name, "A"))
         if not ipv6 and not ipv4:
             return None
         return pair_addresses(
             name, tuple(IPv6Address(text) for text in ipv6), tuple(IPv4Address(text) for text in ipv4), port
         )
 
-    async def _addresses(self, name: str, record: str) -> list[str]:
+    async def addresses(self, name: str, record: str) -> list[str]:
+        """Of one kind, "A" or "AAAA"; none if DNS says none, or nothing."""
         try:
             return [answer.address for answer in await self._ask(name, record)]
         except ResolutionError as error:

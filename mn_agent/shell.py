@@ -19,8 +19,10 @@ from mn_agent.actions import (
     AnnouncePath,
     AskDns,
     AskPathUse,
+    AskRouters,
     ConfigureEndpoint,
     ConfigureKernel,
+    FetchPage,
     Finished,
     InstallRoutes,
     KeepUnderlays,
@@ -37,7 +39,9 @@ from mn_agent.discovery import Query
 from mn_agent.echoes import Echoes
 from mn_agent.events import Event, HomeAgentsFound, HomeAgentsUnknown, LinkUnusable, PathLastUsed
 from mn_agent.resolver import ResolutionError, Resolver
+from mn_agent.router_listener import RouterListener
 from mn_agent.state_files import MEMORY, NETWORKS, StateFiles
+from mn_agent.web import Web
 from movement.policy import Attachment
 from runtime.log import Log
 from tunnel.forwarding import ForwardingTable
@@ -75,6 +79,8 @@ class Shell:
         self._resolver = Resolver(MARK)
         self._announcer = Announcer(lambda text: log.warning("home-link", text))
         self._echoes = Echoes(MARK, dispatch)
+        self._routers = RouterListener(MARK, dispatch)
+        self._web = Web(MARK, self._resolver, dispatch)
         self._underlays: dict[Place, Underlay] = {}
         self._questions: set[asyncio.Task[None]] = set()
         self.finished = asyncio.Event()
@@ -103,6 +109,10 @@ class Shell:
                 self._send_icmp(action)
             case SendEcho():
                 self._echoes.send(action)
+            case AskRouters(interface=interface):
+                self._routers.ask(interface)
+            case FetchPage():
+                self._web.fetch(action)
             case AskDns(query=query):
                 self._ask(query)
             case AskPathUse(path=path):
@@ -131,6 +141,8 @@ class Shell:
             question.cancel()
         self._announcer.close()
         self._echoes.close()
+        self._routers.close()
+        self._web.close()
         self._keep(())
 
     def _keep(self, attachments: tuple[Attachment, ...]) -> None:

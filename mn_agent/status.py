@@ -317,6 +317,10 @@ def _health(node: MobileNode, clocks: Clocks) -> list[dict[str, object]]:
         fix = "compare the key files of both ends"
         items.append(_item("keys", "high", node.key_problem, fix, clocks))
     items += [_item(code, "high", text, fix, clocks) for code, text, fix in router_problems(node)]
+    for interface, url, since in node.portals.standing():
+        text = f"{interface} is behind a captive portal: nothing leaves before somebody logs in"
+        fix = f"open {url}" if url else f"open any web page through {interface}"
+        items.append(_item("captive-portal", "high", text, fix, clocks, since))
     problems = node.enquiries.problems(clocks.now)
     items += [_item(code, "medium", text, fix, clocks) for code, text, fix in problems]
     return items

@@ -16,9 +16,13 @@ Summary = tuple[str, str | None]
 
 
 def summarise(
-    registration: HomeRegistration, discovery: Discovery, attached: bool, stopping: bool
+    registration: HomeRegistration,
+    discovery: Discovery,
+    attached: bool,
+    stopping: bool,
+    held: str | None = None,
 ) -> Summary:
-    """(state, why)."""
+    """(state, why). `held` says why nothing may leave through a link, if that is so."""
     if stopping:
         return "stopped", "deregistered on request"
     if registration.binding is not None:
@@ -37,14 +41,16 @@ def summarise(
         case Deregistering(target=target):
             return "registering", f"ending another registration at {target.home_agent.name} first"
         case Idle() | Registered():
-            return _why_idle(discovery, attached)
+            return _why_idle(discovery, attached, held)
         case _:
             assert_never(registration.state)
 
 
-def _why_idle(discovery: Discovery, attached: bool) -> Summary:
+def _why_idle(discovery: Discovery, attached: bool, held: str | None) -> Summary:
     if not attached:
         return "no-network", "no link with an address and a default router"
+    if held is not None:
+        return "no-network", held
     if not discovery.home_agents:
         return "resolving", discovery.problem or discovery.question
     return "no-network", "no home agent can be reached from the addresses of the present links"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 
+from movement.captive import from_api, from_probe
 from tests.fuzz.daemon_targets import DAEMON_TARGETS
 from tests.fuzz.runner import Target
 from tunnel.authentication import (
@@ -21,10 +22,12 @@ from tunnel.forwarding import ForwardingTable, Route
 from tunnel.keyring import Keyring, PayloadPair
 from tunnel.path import Drop, Encapsulation, TunnelPath
 from tunnel.payload_esp import PayloadAssociation, PayloadOpener, PayloadSealer
+from wire.advertisement import decode_way_out
 from wire.checksum import internet_checksum, pseudo_header6, word_sum
 from wire.echo import decode_reply
 from wire.esp import EspHeader, append_trailer, classify_port_4500, split_trailer
 from wire.extension import home_address_option, parse_extensions, routing_header
+from wire.http import decode_answer
 from wire.icmp import (
     HomeAgentDiscoveryReply,
     HomeAgentDiscoveryRequest,
@@ -254,6 +257,15 @@ _ECHO_SEEDS = (
     b"\0\0\xf6\xf3" + b"\1\2\3\4\5\6" + bytes(2),
     b"\x81\0\0\0\0\x07\0\x01" + bytes(16),
 )
+_WAY_OUT_SEEDS = (
+    bytes.fromhex("8600000040000708") + bytes(8) + bytes.fromhex("26020708") + bytes(12),
+    bytes.fromhex("8600000040000708") + bytes(8) + b"\x25\x03http://192.0.2.1/api\0\0",
+)
+_WEB_SEEDS = (
+    b'HTTP/1.1 200 OK\r\nContent-Type: x\r\n\r\n{"captive": true, "user-portal-url": "https://p.example/"}',
+    b"HTTP/1.0 302 Found\r\nLocation: http://p.example/\r\n\r\n",
+    b"HTTP/1.0 200 OK\r\n\r\nhello",
+)
 _EXTENSION_SEEDS = (
     b"\x3c" + home_address_option(PROTOCOL_MOBILITY, HOME) + _PAYLOAD,
     b"\x2b" + routing_header(PROTOCOL_MOBILITY, HOME) + _PAYLOAD,
@@ -289,6 +301,11 @@ def _open_authenticated(data: bytes) -> object:
     return evidence.proves(ASSOCIATION, care_of, opened.packet.home_side_source)
 
 
+def _judge_web(data: bytes) -> object:
+    answer = decode_answer(data)
+    return from_api(answer), from_probe(answer, "204"), from_probe(answer, "hello")
+
+
 def _parse_echo(data: bytes) -> object:
     version = 6 if data[:1] == b"\x81" else 4
     return decode_reply(data, version)
@@ -301,6 +318,8 @@ TARGETS: tuple[Target, ...] = (
     Target("extension headers", _EXTENSION_SEEDS, _parse_extensions, (DecodeError,)),
     Target("icmpv6", _ICMP_SEEDS, _parse_icmp6, (DecodeError,)),
     Target("echo replies", _ECHO_SEEDS, _parse_echo, (DecodeError,)),
+    Target("way out", _WAY_OUT_SEEDS, decode_way_out, (DecodeError,)),
+    Target("web answers", _WEB_SEEDS, _judge_web, (DecodeError,)),
     Target("ipv6", (_PACKET6,), IPv6Header.decode, (DecodeError,)),
     Target("ipv4", (_PACKET4, _PACKET4[:20]), _parse_ipv4, (DecodeError,)),
     Target("udp", (_DATAGRAM4,), _parse_udp, (DecodeError,)),

@@ -102,6 +102,11 @@ class AccessNetwork:
         return tuple(found)
 
     @property
+    def advertises(self) -> bool:
+        """Whether a router of it answers solicitations."""
+        return self._ipv6 is not None
+
+    @property
     def present(self) -> set[Address]:
         """The addresses of all stations."""
         return set(self._stations)

@@ -20,8 +20,10 @@ from mn_agent.actions import (
     AnnouncePath,
     AskDns,
     AskPathUse,
+    AskRouters,
     ConfigureEndpoint,
     ConfigureKernel,
+    FetchPage,
     Finished,
     InstallRoutes,
     KeepUnderlays,
@@ -44,6 +46,7 @@ from mn_agent.events import (
     PathLastUsed,
     PathSilent,
     Refresh,
+    RouterSaid,
 )
 from mn_agent.memory import ESP_EPOCH, recall
 from mn_agent.node import MobileNode
@@ -64,6 +67,7 @@ from tunnel.endpoint import Role
 from tunnel.forwarding import ForwardingTable
 from tunnel.kernel import KernelConfig
 from tunnel.path import Arrival
+from wire.advertisement import WayOut
 from wire.echo import Echo, decode_reply
 from wire.ip import PROTOCOL_UDP
 
@@ -321,6 +325,10 @@ class MobileHost:
                 self._send_control(action)
             case SendIcmp(care_of=care_of, remote=remote, port=port, packet=packet):
                 self._send_icmp(care_of, remote, port, packet)
+            case AskRouters(interface=interface):
+                self._timeline.after(HINT, partial(self._router_said, interface))
+            case FetchPage():
+                raise AssertionError("no network here has a captive portal")
             case SendEcho():
                 self._send_echo(action)
             case AskDns(query=query):
@@ -390,6 +398,12 @@ class MobileHost:
             carrier.transmit(Datagram(care_of, remote, PROTOCOL_UDP, packet, carrier.port, port))
         elif carrier is not None:
             carrier.transmit(Datagram(care_of, remote, packet[6], packet))
+
+    def _router_said(self, interface: str) -> None:
+        """No router here says more than its prefix."""
+        network = self.network(interface)
+        if network is not None and network.advertises:
+            self.tell(RouterSaid(interface, WayOut()))
 
     def _send_echo(self, action: SendEcho) -> None:
         version, place = action.remote.version, action.attachment

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from random import Random
 
-from mn_agent.actions import Action, AskDns, InstallRoutes, Report, SendControl, SendEcho
+from mn_agent.actions import Action, AskDns, AskRouters, InstallRoutes, Report, SendControl, SendEcho
 from mn_agent.binding_update_list import HomeAgent
 from mn_agent.config import Configuration, parse_configuration
-from mn_agent.events import ControlReceived, EchoHeard, Event, HomeAgentsFound, NetworkChanged
+from mn_agent.events import ControlReceived, EchoHeard, Event, HomeAgentsFound, NetworkChanged, RouterSaid
 from mn_agent.memory import Memory
 from mn_agent.node import MobileNode
 from movement.snapshot import DefaultRouter, Link, LinkAddress, Snapshot
@@ -19,6 +19,7 @@ from tunnel.path import Arrival, TunnelPath
 from tunnel.protection import PayloadKey
 from tunnel.replay import ReplayWindow
 from tunnel.security import Encryption, Integrity, KeyPair, Opener, Sealer, SecurityAssociation
+from wire.advertisement import WayOut
 from wire.mobility import AckFlag, BindingAck, BindingUpdate
 from wire.options import NO_KEEPALIVE, Ipv4AddressAck, Ipv4HomeAddress, NatDetection, Option, first
 from wire.profile import Profile
@@ -105,7 +106,7 @@ class Script:
     memory: Memory = field(default_factory=lambda: Memory(100, 5000))
     seed: int = 7
     answers_echoes: bool = True
-    """The home agent answers every echo at once; a race then ends as it began."""
+    """The home agent answers every echo at once, and routers say that there is nothing special with them."""
 
     def __post_init__(self) -> None:
         self.now = 0.0
@@ -159,6 +160,9 @@ class Script:
         if self.answers_echoes:
             for echo in [action for action in actions if isinstance(action, SendEcho)]:
                 actions = [*actions, *self.node.handle(heard(echo), self.now)]
+        for asked in [action for action in actions if isinstance(action, AskRouters)]:
+            if self.answers_echoes:
+                actions = [*actions, *self.node.handle(RouterSaid(asked.interface, WayOut()), self.now)]
         self.actions = actions
         self.sent = [self.read(action) for action in actions if isinstance(action, SendControl)]
         self.all_actions += actions

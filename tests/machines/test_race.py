@@ -25,7 +25,9 @@ def test_with_one_way_nothing_is_asked_and_nothing_waits() -> None:
     script.links(link("eth0", OFFICE6)).one()
     assert script.echoes == []
     script.answer(script.one())
-    assert {script.sleep() for _ in range(3)} <= {"binding refresh", "binding update retry"}
+    while script.node.registration.binding is not None and script.now < 300.0:
+        assert "echo" not in script.sleep()
+    assert script.echoes == []
 
 
 @pytest.mark.requirement("R029")
@@ -79,9 +81,9 @@ def test_an_acknowledgement_counts_as_an_answer() -> None:
     script.at(0.02).feed(heard(asked[MOBILE4]))
     script.at(0.03).answer(update)
     assert script.path.local == OFFICE6
-    due = script.node.deadline()
-    assert due is not None
-    assert due.reason == "binding refresh", "nothing is asked, judged or moved any more"
+    while script.now < 300.0:
+        assert script.sleep() in ("ask routers for a way out", "binding refresh")
+    assert len(script.echoes) == 2, "nothing is asked, judged or moved any more"
 
 
 def test_where_echo_is_filtered_everywhere_the_order_of_rfc_5555_stands() -> None:

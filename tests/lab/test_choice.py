@@ -1,0 +1,89 @@
+"""Where the mobile node goes when networks are not what they seem, judged from the home agent."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab.conftest import ROOT, LabUnderTest, mnctl_lab, unique_name
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabUnderTest]:
+    """Both daemons, a station with a captive portal and a train with NAT64; the mobile node in the cafe."""
+    parts = [(ROOT / f"lab/{name}.toml").read_text() for name in ("captive", "nat64")]
+    lines = [line for part in parts for line in part.splitlines() if not line.startswith(("base", "title"))]
+    path = tmp_path_factory.mktemp("choice") / "choice.toml"
+    path.write_text('base = "internet"\n' + "\n".join(lines))
+    name = unique_name()
+    done = mnctl_lab("up", "--name", name, "--topology", str(path))
+    assert done.returncode == 0, done.stderr
+    try:
+        under_test = LabUnderTest(name)
+        under_test.plug("eth0", "cafe")
+        under_test.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=12)
+        yield under_test
+    finally:
+        mnctl_lab("down", "--lab", name)
+
+
+def answer(lab: LabUnderTest, *command: str) -> dict[str, Any]:
+    return dict(json.loads(lab.run("mn", "mnctl", *command, "--json").stdout))
+
+
+def care_of(lab: LabUnderTest) -> str | None:
+    """As the home agent has it."""
+    bindings = json.loads(lab.output("ha", "hactl", "bindings", "--json"))["bindings"]
+    return bindings[0]["care_of"] if bindings else None
+
+
+@pytest.mark.requirement("R029", "R091")
+def test_a_network_whose_ipv6_leads_nowhere_is_used_over_ipv4_well_within_a_second(lab: LabUnderTest) -> None:
+    lab.do('block = { family = "ipv6" }, on = "campus"')
+    lab.plug("eth0", "campus")
+    began = time.monotonic()
+    while not str(care_of(lab)).startswith("198.51.100."):
+        assert time.monotonic() - began < 8.0, answer(lab, "why")
+    reason = answer(lab, "why")
+    assert (reason["in_use"], reason["rule"]) == ("eth0/v4", "poor")
+    handover = answer(lab, "status")["last_handover"]
+    assert handover["to"] == "eth0/v4"
+    assert handover["total_ms"] < 1000.0
+    assert "no answer within" in lab.output("mn", "mnctl", "why")
+    lab.do('mend = "campus"')
+
+
+def test_a_captive_portal_is_recognised_said_and_left_in_peace_until_somebody_logs_in(
+    lab: LabUnderTest,
+) -> None:
+    lab.do('captive = "station"')
+    lab.plug("eth0", "station")
+    began = time.monotonic()
+    while not (found := [h for h in answer(lab, "status")["health"] if h["code"] == "captive-portal"]):
+        assert time.monotonic() - began < 10.0, answer(lab, "why")
+    assert "http://172.16.5.1:8080/login" in found[0]["fix"]
+    shown = answer(lab, "status")
+    assert shown["state"] == "no-network"
+    assert "captive portal" in shown["reason"]
+    assert [c["held"] for c in answer(lab, "why")["candidates"]] == [shown["reason"]] * 2
+    flows = (
+        "tcp or udp port 4191 or ip proto 4 or ip6 proto 4 or ip6 proto 41 or ip6 proto 50 or ip6 proto 60"
+    )
+    capture = ("timeout", "2.5", "tcpdump", "-n", "-Q", "out", "-i", "eth0", flows)
+    watched = lab.run("mn", *capture).stdout.split("\n")
+    watched = [line for line in watched if line.strip()]
+    assert watched, "the agent looks whether the portal is open"
+    others = [line for line in watched if "172.16.5.1.8080" not in line]
+    assert not others, "nothing else, and no payload, leaves"
+    page = lab.output(
+        "mn", "curl", "-sS", "-X", "POST", "--interface", "eth0", "http://172.16.5.1:8080/login"
+    )
+    logged_in = time.monotonic()
+    assert "online" in page
+    lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "0.2", within=3.0)
+    assert time.monotonic() - logged_in < 2.0
+    assert not [h for h in answer(lab, "status")["health"] if h["code"] == "captive-portal"]
