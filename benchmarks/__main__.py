@@ -20,10 +20,10 @@ from benchmarks import home_agent as home_agent_benchmark
 from benchmarks import idle as idle_benchmark
 from benchmarks import path_swap as path_swap_benchmark
 from benchmarks.machine import write
+from benchmarks.report import RESULTS, TABLES, write_report
 from benchmarks.tiers import CONTESTANTS
 from lab.launch import run_in_front
 
-RESULTS = Path(__file__).parent / "results"
 _NEEDED = {"ping": "iputils-ping", "ip": "iproute2", "ethtool": "ethtool"}
 CommandT = TypeVar("CommandT", bound=Callable[..., object])
 
@@ -105,7 +105,16 @@ def handover(quick: bool, output: Path | None, laps: int | None, tunnel: str) ->
     code = run_in_front(arguments, ("-m", "benchmarks.roaming"))
     if code:
         sys.exit(code)
-    print(f"in {target}")
+    _tell("handover", target)
+
+
+@benchmarks.command("report")
+def report() -> None:
+    """Write the tables and pictures of all results anew, without measuring anything."""
+    for name in TABLES:
+        if (RESULTS / f"{name}.json").exists():
+            for path in write_report(name):
+                print(f"in {path}")
 
 
 def _say(line: str) -> None:
@@ -115,7 +124,15 @@ def _say(line: str) -> None:
 def _keep(name: str, quick: bool, output: Path | None, document: Mapping[str, object]) -> None:
     target = _target(name, quick, output)
     write(target, document)
+    _tell(name, target)
+
+
+def _tell(name: str, target: Path) -> None:
+    """Where the result is, and the documents that a full run has brought up to date."""
     print(f"in {target}")
+    if target == RESULTS / f"{name}.json":
+        for path in write_report(name):
+            print(f"in {path}")
 
 
 def _target(name: str, quick: bool, output: Path | None) -> Path:

@@ -1,0 +1,162 @@
+"""What is written of results: tables, goals, pictures, and the blocks of documents that they fill."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import goals, plots, report, tables
+
+HEAD = {
+    "time": "2026-11-25T12:00:00Z",
+    "kernel": "6.18",
+    "python": "3.11.7",
+    "cpus": 2,
+    "load_average": {"before": [0.1, 0, 0], "after": [1.5, 0, 0]},
+}
+
+
+def row(tier: str, form: str, direction: str, ratio: float, **more: Any) -> dict[str, Any]:
+    figures = {
+        "tier": tier, "format": form, "inner": 4, "direction": direction, "flows": 1,
+        "gbps": ratio * 20, "raw_gbps": 20.0, "ratio_raw": ratio, "kpps": 100.0, "added_rtt_us": 5.0,
+        "cpu_s_per_gb": 1.0, "rss_mib": 30.0,
+    }  # fmt: skip
+    return {**figures, **more}
+
+
+def document(*rows: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    return {**HEAD, "peers": {"peer:fastd": "22-4"}, "rows": list(rows), "machine_cpu": [], **more}
+
+
+def cells(table: str) -> list[list[str]]:
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_a_line_of_the_data_plane_has_both_directions_and_every_kind_of_figure() -> None:
+    table = tables.data_plane(
+        document(
+            row("kernel", "udp/ipv4", "up", 0.8),
+            row("kernel", "udp/ipv4", "down", 0.75),
+            row("kernel", "udp/ipv4", "up", 0.5, inner=6),
+            row("kernel", "udp/ipv4", "up", 0.4, flows=4, kpps=None, added_rtt_us=None),
+            row("kernel", "udp/ipv4", "up", 0.9, profile="wire"),
+            raw=[{"inner": 4, "direction": "up", "rtt_us": 20.0, "kpps": 400.0}],
+            unavailable={"offload, udp/ipv4": "no vnet header"},
+        )
+    )
+    assert cells(table)[2] == [
+        "kernel, udp/ipv4", "16.00 / 15.00", "0.800 / 0.750", "0.500", "0.400",
+        "+5 us", "100 / 100", "1.00 / 1.00", "30",
+    ]  # fmt: skip
+    assert len(cells(table)) == 3, "other profiles have a table of their own"
+    assert "load 0.1 before and 1.5 after; fastd 22-4" in table
+    assert "Not measured: offload, udp/ipv4 (no vnet header)." in table
+
+
+def test_profiles_show_the_work_of_the_whole_machine_beside_that_of_the_processes() -> None:
+    machine = {
+        "tier": "kernel", "format": "udp/ipv4", "inner": 4, "direction": "up", "flows": 1, "profile": "wire",
+        "machine_cpu_s_per_gb": 1.5, "raw_machine_cpu_s_per_gb": 1.25,
+    }  # fmt: skip
+    found = row("kernel", "udp/ipv4", "up", 0.9, profile="wire", cpu_s_per_gb=0.0)
+    table = tables.profiles(document(found, machine_cpu=[machine, {**machine, "profile": ""}]))
+    assert cells(table)[2] == ["wire, kernel", "18.000", "0.900", "0.00", "1.50", "1.25"]
+
+
+def goal(found: Mapping[str, Any], what: str) -> goals.Goal:
+    (one,) = (goal for goal in goals.goals(found) if goal.what == what)
+    return one
+
+
+def test_a_goal_is_met_only_if_the_worst_row_meets_it() -> None:
+    good, bad = row("kernel", "udp/ipv4", "up", 0.9), row("kernel", "ipip/ipv4", "down", 0.69)
+    assert goal(document(good), "kernel: TCP of the raw path").met
+    assert not goal(document(good, bad), "kernel: TCP of the raw path").met
+    assert goal(document(good, bad), "kernel: TCP of the raw path").found == 0.69
+    slow = row("kernel", "udp/ipv4", "up", 0.9, added_rtt_us=11.0)
+    assert not goal(document(good, slow), "kernel: round trip added, us").met
+
+
+def test_a_goal_beside_a_peer_compares_the_same_direction_and_the_slowest_format_with_the_fastest_peer() -> (
+    None
+):
+    found = document(
+        row("portable", "udp/ipv4", "up", 0.06),
+        row("portable", "udp/ipv4", "down", 0.04),
+        row("portable", "esp/ipv6", "up", 0.001),
+        row("peer:openvpn", "udp-plaintext/ipv4", "up", 0.03),
+        row("peer:fastd", "udp-null/ipv4", "down", 0.05),
+        row("peer:wireguard-go", "wireguard/ipv4", "up", 0.5),
+    )
+    one = goal(found, "portable: TCP of openvpn, fastd, vtun")
+    assert one.found == pytest.approx(0.8)
+    assert not one.met
+
+
+def test_what_was_not_measured_is_not_met() -> None:
+    one = goal(document(), "offload: TCP of wireguard-go")
+    assert (one.found, one.met) == (None, False)
+    assert ["offload: TCP of wireguard-go", "at least 1.5", "not measured", "no"] in cells(
+        goals.table(document())
+    )
+
+
+HANDOVER = {
+    **HEAD,
+    "rows": [
+        {"kind": "hard break", "from": "ipv6", "to": "nat", "stream": "bidirectional, up", **figures}
+        for figures in (
+            {"n": 20, "median_ms": 12.0, "p95_ms": 20.0, "lost": 0, "not_resumed": 0},
+            {"n": 20, "median_ms": 2.0, "p95_ms": 3.0, "lost": 9, "not_resumed": 0, "peer": "floor"},
+            {"n": 20, "median_ms": 490.0, "p95_ms": 495.0, "lost": 99, "not_resumed": 18, "peer": "wg"},
+        )
+    ],
+}
+
+
+def test_handovers_stand_beside_floor_and_peer_and_lasting_silence_is_no_number() -> None:
+    header, _, line = cells(tables.handover(HANDOVER))
+    assert header[1::2] == ["mn-agent, ms (p95)", "floor, ms (p95)", "wg, ms (p95)"]
+    assert line == [
+        "bidirectional, up: ipv6 to nat", "12.0 (20.0)", "0", "2.0 (3.0)", "9", "silent in 18 of 20", "99",
+    ]  # fmt: skip
+
+
+def test_pictures_are_svg_with_a_bar_for_each_figure() -> None:
+    plane = document(row("kernel", "udp/ipv4", "up", 0.8), row("peer:vtun", "udp/ipv4", "down", 0.02))
+    for picture, bars in ((plots.data_plane(plane), 2), (plots.handover(HANDOVER), 3)):
+        rectangles = ElementTree.fromstring(picture).findall("{http://www.w3.org/2000/svg}rect")
+        assert len(rectangles) == bars + 1, "and the paper"
+
+
+def test_a_longer_bar_is_a_larger_figure() -> None:
+    plane = document(row("kernel", "udp/ipv4", "up", 0.8), row("portable", "udp/ipv4", "up", 0.05))
+    _, first, second = ElementTree.fromstring(plots.data_plane(plane)).iter(
+        "{http://www.w3.org/2000/svg}rect"
+    )
+    assert float(first.attrib["width"]) > float(second.attrib["width"]) > 0
+
+
+def test_a_block_is_replaced_and_what_is_around_it_stays() -> None:
+    text = "above\n<!-- begin idle -->\nold\n\\1 $x\n<!-- end idle -->\nbelow\n"
+    assert report.fill(text, "idle", "new \\2\n") == (
+        "above\n<!-- begin idle -->\nnew \\2\n<!-- end idle -->\nbelow\n"
+    )
+    assert report.fill(report.fill(text, "idle", "a"), "idle", "b") == report.fill(text, "idle", "b")
+
+
+def test_a_block_that_is_missing_is_said() -> None:
+    with pytest.raises(ValueError, match="0 blocks are called idle"):
+        report.fill("no blocks here", "idle", "new")
+
+
+def test_the_document_has_every_block() -> None:
+    text = report.PERFORMANCE.read_text()
+    for blocks in report.TABLES.values():
+        for block in blocks:
+            report.fill(text, block, "")
