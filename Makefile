@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench bench-peers bench-handover bench-home-agent bench-idle bench-path-swap fuzz conformance setup clean
+.PHONY: demo test check bench bench-peers bench-costs bench-handover bench-home-agent bench-idle bench-path-swap fuzz conformance setup clean
 
 demo: setup
 	$(BIN)/mnctl lab run tour
@@ -18,6 +18,9 @@ check: setup
 
 bench: setup bench-peers
 	$(BIN)/python -m benchmarks data-plane
+
+bench-costs: setup
+	$(BIN)/python -m benchmarks costs
 
 bench-handover: setup bench-peers
 	$(BIN)/python -m benchmarks handover

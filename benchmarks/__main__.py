@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import click
 
+from benchmarks import costs as costs_benchmark
 from benchmarks import data_plane as data_plane_benchmark
 from benchmarks import home_agent as home_agent_benchmark
 from benchmarks import idle as idle_benchmark
@@ -23,6 +24,7 @@ from benchmarks.machine import write
 from benchmarks.report import RESULTS, TABLES, write_report
 from benchmarks.tiers import CONTESTANTS
 from lab.launch import run_in_front
+from tunnel.plane import Tier
 
 _NEEDED = {"ping": "iputils-ping", "ip": "iproute2", "ethtool": "ethtool"}
 CommandT = TypeVar("CommandT", bound=Callable[..., object])
@@ -83,6 +85,14 @@ def idle(quick: bool, output: Path | None, seconds: int | None, tunnel: str) -> 
     plan = idle_benchmark.Plan.quick() if quick else idle_benchmark.Plan()
     plan = replace(plan, seconds=seconds or plan.seconds, tunnel=tunnel)
     _keep("idle", quick, output, idle_benchmark.run(plan, _say))
+
+
+@benchmarks.command("costs")
+@_common("costs")
+def costs(quick: bool, output: Path | None) -> None:
+    """Where the time of each tier goes, line by line."""
+    formats = {Tier.KERNEL: "udp/ipv4", Tier.OFFLOAD: "udp/ipv4", Tier.PORTABLE: "udp/ipv4"}
+    _keep("costs", quick, output, costs_benchmark.run(_say, formats))
 
 
 @benchmarks.command("path-swap")

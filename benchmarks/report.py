@@ -19,6 +19,7 @@ PERFORMANCE = DOCUMENTS / "performance.md"
 
 TABLES: Mapping[str, Mapping[str, Callable[[tables.Document], str]]] = {
     "data_plane": {"goals": goals.table, "data-plane": tables.data_plane, "profiles": tables.profiles},
+    "costs": {"costs": tables.costs},
     "path_swap": {"path-swap": tables.path_swap},
     "home_agent": {"home-agent": tables.home_agent},
     "idle": {"idle": tables.idle},

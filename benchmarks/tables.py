@@ -95,6 +95,38 @@ def profiles(document: Document) -> str:
     return markdown(header, sorted(lines))
 
 
+def costs(document: Document) -> str:
+    """For each end what a segment costs, then its dearest lines; then the programs in the kernel."""
+    ends = markdown(
+        ("tier, end", "own process", "whole machine, beyond the raw path"),
+        [
+            (
+                f"{row['tier']}, {row['end']}",
+                f"{row['process_us']:.2f} us",
+                f"{row['machine_added_us']:.2f} us",
+            )
+            for row in document["ends"]
+        ],
+    )
+    parts = [occasion(document), ends]
+    for (tier, end), rows in _grouped(document["rows"], "tier", "end").items():
+        lines = [(_code(row), row["place"], f"{row['us']:.2f} us") for row in rows]
+        parts.append(markdown((f"{tier}, {end}", "where", "a segment"), lines))
+    if document["programs"]:
+        lines = [
+            (f"{row['tier']}: `{row['program']}`", str(row["runs"]), f"{row['us_a_run']:.2f} us")
+            for row in document["programs"]
+        ]
+        parts.append(markdown(("program in the kernel", "runs in a second", "a run"), lines))
+    return "\n".join(parts)
+
+
+def _code(row: Row) -> str:
+    """The line of source, in a cell."""
+    source = str(row["source"]).replace("|", "\\|")
+    return f"`{source}`" if row["place"] else source
+
+
 def path_swap(document: Document) -> str:
     """A line for each tier that could be measured."""
     header = (

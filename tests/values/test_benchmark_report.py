@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import goals, plots, report, tables
+from benchmarks import costs, goals, plots, report, tables
 
 HEAD = {
     "time": "2026-11-25T12:00:00Z",
@@ -160,3 +160,20 @@ def test_the_document_has_every_block() -> None:
     for blocks in report.TABLES.values():
         for block in blocks:
             report.fill(text, block, "")
+
+
+def test_costs_show_lines_of_source_in_cells_of_their_own() -> None:
+    line = {"tier": "portable", "end": "home agent", "place": "tunnel/a.py:7", "source": "a | b", "us": 1.5}
+    rest = {**line, "place": "", "source": "everything else", "us": 0.25}
+    end = {"tier": "portable", "end": "home agent", "process_us": 1.75, "machine_added_us": 9.0}
+    program = {"tier": "kernel", "program": "wrap", "runs": 9, "us_a_run": 0.5}
+    table = tables.costs({**HEAD, "ends": [end], "rows": [line, rest], "programs": [program]})
+    assert "| portable, home agent | 1.75 us | 9.00 us |" in table
+    assert "| `a \\| b` | tunnel/a.py:7 | 1.50 us |" in table
+    assert "| everything else |  | 0.25 us |" in table
+    assert "| kernel: `wrap` | 9 | 0.50 us |" in table
+
+
+def test_stacks_are_counted_by_their_last_frame() -> None:
+    stacks = ["run (x.py:1);send (tunnel/a.py:7) 3", "run (x.py:1) 1", "go (y.py:2);send (tunnel/a.py:7) 2"]
+    assert costs.leaves(stacks) == {("tunnel/a.py", 7): 5, ("x.py", 1): 1}
