@@ -55,6 +55,7 @@ def render_status(status: Status, paint: Paint) -> str:
         ("Data plane", data_plane(status)),
         ("Binding", _binding(status)),
         ("Handover", _handover(status, paint)),
+        *_recognised(status),
         *_standby(status),
         ("Uptime", _uptime(status)),
     ]
@@ -255,6 +256,18 @@ def _cost(status: Status) -> str:
     if lost is not None:
         words.append(f"{count(lost, 'packet')} lost")
     return ", ".join(words)
+
+
+def _recognised(status: Status) -> list[tuple[str, str]]:
+    """Only where the agent has set the address itself: it explains an address that DHCP has not given."""
+    rows: list[tuple[str, str]] = []
+    for item in items_at(status, "networks"):
+        address = text_at(item, "address_set")
+        if address:
+            since = seconds(number_at(item, "ago_s") or 0.0)
+            words = f"{text_at(item, 'interface')}: {address} set {since} ago, when its router had answered"
+            rows.append(("" if rows else "Recognised", words))
+    return rows
 
 
 def _standby(status: Status) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from mn_agent.discovery import Query
 from movement.policy import Attachment
+from movement.visit import Ask
 from tunnel.endpoint import EndpointConfig
 from tunnel.forwarding import Route
 from tunnel.kernel import KernelConfig
@@ -136,6 +137,21 @@ class AskPathUse:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenOnLinks:
+    """On exactly these interfaces; answer with NeighbourAnswered."""
+
+    interfaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeLink:
+    """Ask neighbours on `interface` whether they are the routers that we know."""
+
+    interface: str
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
 class Remember:
     """Write this to disk, for the next start. It never holds a key."""
 
@@ -177,6 +193,8 @@ Action = (
     | AnnounceHome
     | AskDns
     | AskPathUse
+    | ListenOnLinks
+    | ProbeLink
     | Remember
     | RememberNetworks
     | Report

@@ -91,6 +91,8 @@ class MovementSection(_Section, frozen=True):
     deny: tuple[str, ...] = ()
     metered: tuple[str, ...] = ()
     prefer_ipv6: bool = True
+    addresses: Literal["observe", "agent"] = "observe"
+    """Who sets the address of a network that was recognised: others, as ever, or this agent at once."""
     hysteresis: Annotated[float, msgspec.Meta(ge=0.0, le=60.0)] = 1.0
     """Seconds that a link which keeps coming and going must stay, before a working one is left for it."""
 

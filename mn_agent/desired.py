@@ -6,7 +6,7 @@ Pure. Draft section 4.4.1, RFC 6275 sections 11.3 and 11.5, RFC 7359 (no leak be
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
@@ -19,23 +19,44 @@ from mn_agent.actions import (
     KeepUnderlays,
 )
 from mn_agent.binding_update_list import Binding, HomeAgent, Target
+from mn_agent.choice import policy_of
 from mn_agent.config import Configuration
 from mn_agent.messages import candidate_paths
 from mn_agent.mobile_router import NOTHING, Behind
 from mn_agent.protection import UNPROTECTED, PayloadState
+from movement.dna4 import Candidate
 from movement.policy import Attachment
 from movement.snapshot import Link, Snapshot
 from tunnel.endpoint import EndpointConfig
 from tunnel.forwarding import Route
 from tunnel.home_kernel import at_home_kernel, returning_kernel
-from tunnel.kernel import KernelConfig, LocalPrefix, RoutingMode, mobile_node_kernel
+from tunnel.kernel import (
+    TABLE_MAIN,
+    AddressOnLink,
+    KernelConfig,
+    KernelRoute,
+    LocalPrefix,
+    RoutingMode,
+    distinct,
+    mobile_node_kernel,
+    optimistic_addresses,
+)
 from tunnel.mobile_network import MobileNetwork, with_mobile_network
 from tunnel.path import Encapsulation, TunnelPath, held
 
+_EVERYWHERE = ip_network("0.0.0.0/0")
 UNBOUND_MTU = 1400
 """MTU of the TUN device while there is no path."""
 LEAST_MTU = 1280
 """IPv6 does not work below (RFC 8200 section 5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmedLease:
+    """An address that is ours again, as a router on this interface has shown, until DHCP has its say."""
+
+    interface: str
+    candidate: Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +82,7 @@ class Surroundings:
     """Payload has to wait for the acknowledgement of a Binding Update."""
     unanswered: int = 0
     """Binding Updates to the target that have had no answer."""
+    leases: tuple[ConfirmedLease, ...] = ()
 
 
 def desired(around: Surroundings) -> tuple[Action, ...]:
@@ -159,6 +181,13 @@ def announced(around: Surroundings) -> tuple[str, tuple[IPv4Address | IPv6Addres
 
 def kernel(around: Surroundings) -> KernelConfig:
     """Addresses, rules, routes and guard of this host."""
+    config = _kernel(around)
+    if around.configuration.movement.addresses == "agent":
+        config = replace(config, sysctls=(*config.sysctls, *optimistic_addresses(distinct(_links(around)))))
+    return _with_leases(around, config)
+
+
+def _kernel(around: Surroundings) -> KernelConfig:
     target, home = around.target, around.configuration.home.ipv6
     if target is None or not target.at_home:
         return _with_networks(around, _kernel_abroad(around))
@@ -218,6 +247,18 @@ def _with_networks(around: Surroundings, config: KernelConfig) -> KernelConfig:
     return with_mobile_network(config, network)
 
 
+def _with_leases(around: Surroundings, config: KernelConfig) -> KernelConfig:
+    """And the addresses that were confirmed, each with a route that the DHCP client's own goes before."""
+    on_link, routes = list(config.on_link), list(config.routes)
+    for confirmed in around.leases:
+        network, lease = confirmed.candidate.network, confirmed.candidate.lease
+        address, metric = lease.value.address, lease.value.metric + 1
+        on_link.append(AddressOnLink(address, confirmed.interface, network.prefix.prefixlen, lease.until))
+        way = KernelRoute(_EVERYWHERE, confirmed.interface, TABLE_MAIN, metric=metric, source=address)
+        routes.append(replace(way, gateway=network.router))
+    return replace(config, on_link=tuple(on_link), routes=tuple(routes))
+
+
 def _ingress(around: Surroundings) -> tuple[Link, ...]:
     """The links to the networks behind this node, in the order of the configuration."""
     patterns = around.configuration.ingress
@@ -236,6 +277,12 @@ def _local_prefixes(around: Surroundings) -> Iterator[LocalPrefix]:
         LocalPrefix(connected.network, interface, connected.address)
         for interface, connected in around.snapshot.connected()
     )
+
+
+def _links(around: Surroundings) -> Iterator[str]:
+    """Those that may become uplinks, before they have an address."""
+    policy = policy_of(around.configuration)
+    return (link.name for link in around.snapshot.links if policy.permits(link.name))
 
 
 def _uplinks(around: Surroundings) -> Iterator[str]:

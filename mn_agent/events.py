@@ -13,6 +13,7 @@ from movement.snapshot import Snapshot
 from tunnel.path import Arrival
 from wire.advertisement import WayOut
 from wire.http import Answer
+from wire.router_probes import NeighbourAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,14 @@ class LinkUnusable:
 
 
 @dataclass(frozen=True, slots=True)
+class NeighbourAnswered:
+    """A neighbour on a link that was probed has said something. Anybody could have."""
+
+    interface: str
+    answer: NeighbourAnswer
+
+
+@dataclass(frozen=True, slots=True)
 class Roam:
     """The user wants another attachment: a link, a family, or (both None) the best one again."""
 
@@ -129,6 +138,7 @@ Event = (
     | PathLastUsed
     | PathSilent
     | LinkUnusable
+    | NeighbourAnswered
     | Roam
     | Refresh
     | Stop

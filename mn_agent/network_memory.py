@@ -12,6 +12,7 @@ from movement.known_networks import KnownNetworks, Learnt, NetworkFacts
 from movement.learning import learn
 from movement.network import NetworkId
 from movement.snapshot import Snapshot
+from tunnel.kernel import PROTOCOL
 
 
 class NetworkMemory:
@@ -32,7 +33,7 @@ class NetworkMemory:
 
     def seen(self, snapshot: Snapshot, now: float) -> None:
         """The links are now like this."""
-        self.known = learn(self.known, snapshot, now)
+        self.known = learn(self.known, snapshot, now, PROTOCOL)
 
     def due(self, now: float) -> list[Action]:
         """What has to be written down, if anything."""

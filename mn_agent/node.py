@@ -29,6 +29,7 @@ from mn_agent.events import (
     HomeAgentsFound,
     HomeAgentsUnknown,
     LinkUnusable,
+    NeighbourAnswered,
     NetworkChanged,
     PathLastUsed,
     PathSilent,
@@ -106,6 +107,7 @@ class MobileNode:
         self.networks = parts.networks
         self.payload = parts.payload
         self.portals = parts.portals
+        self.recognition = parts.recognition
         self.registration = parts.registration
         self._associations = parts.associations
         self._old_paths = parts.old_paths
@@ -172,6 +174,7 @@ class MobileNode:
             self.enquiries.asking_from,
             self.registration.held,
             unanswered(self.registration.state),
+            self.recognition.leases,
         )
 
     @property
@@ -225,7 +228,7 @@ class MobileNode:
             case Stop():
                 self._stopping = True
                 return self._follow(self.registration.deregister(now), now)
-            case EchoHeard() | RouterSaid() | WebAnswered():
+            case EchoHeard() | NeighbourAnswered() | RouterSaid() | WebAnswered():
                 return []  # it is for the thinkers
             case _:
                 assert_never(event)

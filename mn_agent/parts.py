@@ -26,6 +26,7 @@ from mn_agent.old_paths import OldPaths
 from mn_agent.portals import Portals
 from mn_agent.protection import PayloadProtection
 from mn_agent.race import Race
+from mn_agent.recognition import Recognition
 from mn_agent.registration import HomeRegistration
 from mn_agent.steadiness import SteadyLinks
 from mn_agent.thinker import Thinker
@@ -49,6 +50,7 @@ class Parts:
     dialect: Dialect
     networks: NetworkMemory
     portals: Portals
+    recognition: Recognition
     thinkers: tuple[Thinker, ...]
     decisions: Decisions = field(default_factory=Decisions)
     journal: Journal = field(default_factory=Journal)
@@ -91,7 +93,11 @@ def assemble(
     associations = associations_for(keys, configuration.profile, home, memory, wall_offset, rng)
     choice = Choice(policy_of(configuration), home)
     portals = Portals(configuration.portal)
-    thinkers = (SteadyLinks(configuration.movement.hysteresis), Race(rng), portals)
+    memory_of_networks = NetworkMemory(networks, wall_offset)
+    owns_addresses = configuration.movement.addresses == "agent"
+    recognition = Recognition(policy_of(configuration), memory_of_networks, owns_addresses)
+    steady = SteadyLinks(configuration.movement.hysteresis)
+    thinkers = (recognition, steady, Race(rng), portals)
     return Parts(
         configuration,
         choice,
@@ -101,7 +107,8 @@ def assemble(
         payload,
         associations,
         dialect,
-        NetworkMemory(networks, wall_offset),
+        memory_of_networks,
         portals,
+        recognition,
         thinkers,
     )

@@ -26,6 +26,8 @@ from mn_agent.actions import (
     Finished,
     InstallRoutes,
     KeepUnderlays,
+    ListenOnLinks,
+    ProbeLink,
     Remember,
     RememberNetworks,
     Report,
@@ -37,12 +39,20 @@ from mn_agent.actions import (
 from mn_agent.announcer import Announcer
 from mn_agent.discovery import Query
 from mn_agent.echoes import Echoes
-from mn_agent.events import Event, HomeAgentsFound, HomeAgentsUnknown, LinkUnusable, PathLastUsed
+from mn_agent.events import (
+    Event,
+    HomeAgentsFound,
+    HomeAgentsUnknown,
+    LinkUnusable,
+    NeighbourAnswered,
+    PathLastUsed,
+)
 from mn_agent.resolver import ResolutionError, Resolver
 from mn_agent.router_listener import RouterListener
 from mn_agent.state_files import MEMORY, NETWORKS, StateFiles
 from mn_agent.web import Web
 from movement.policy import Attachment
+from movement.probe import Prober
 from runtime.log import Log
 from tunnel.forwarding import ForwardingTable
 from tunnel.kernel import MARK, KernelConfig, KernelError
@@ -81,6 +91,10 @@ class Shell:
         self._echoes = Echoes(MARK, dispatch)
         self._routers = RouterListener(MARK, dispatch)
         self._web = Web(MARK, self._resolver, dispatch)
+        self._prober = Prober(
+            lambda interface, answer: dispatch(NeighbourAnswered(interface, answer)),
+            lambda text: log.warning("routers", text),
+        )
         self._underlays: dict[Place, Underlay] = {}
         self._questions: set[asyncio.Task[None]] = set()
         self.finished = asyncio.Event()
@@ -117,6 +131,10 @@ class Shell:
                 self._ask(query)
             case AskPathUse(path=path):
                 self._dispatch(PathLastUsed(self._plane.last_sent(path), self._plane.last_received()))
+            case ListenOnLinks(interfaces=interfaces):
+                self._prober.listen(interfaces)
+            case ProbeLink(interface=interface, ask=ask):
+                self._prober.ask(interface, ask)
             case Remember(state=state):
                 self._files.write(MEMORY, json.dumps(state).encode())
             case RememberNetworks(document=document):
@@ -140,6 +158,7 @@ class Shell:
         for question in self._questions:
             question.cancel()
         self._announcer.close()
+        self._prober.close()
         self._echoes.close()
         self._routers.close()
         self._web.close()

@@ -69,6 +69,7 @@ def status(
         "binding": _binding(node, binding, protection, now),
         "binding_update_list": [] if binding is None else [_entry(entry, now) for entry in binding.entries],
         "last_handover": None if last is None else _handover(last, clocks),
+        "networks": _networks(node, clocks),
         "standby": _standby(node),
         "totals": _totals(node, counters),
         "health": [*_health(node, clocks), *_findings(node, counters, clocks)],
@@ -234,6 +235,22 @@ def _entry(entry: Any, now: float) -> dict[str, object]:
 def _handover(last: Handover, clocks: Clocks) -> dict[str, object]:
     ended = last.ended_at if last.ended_at is not None else last.started_at
     return {**last.describe(), "at": clocks.stamp(ended), "ago_s": round(clocks.now - ended, 1)}
+
+
+def _networks(node: MobileNode, clocks: Clocks) -> list[dict[str, object]]:
+    """What was recognised where, and how."""
+    given = {confirmed.interface: str(confirmed.candidate.address) for confirmed in node.recognition.leases}
+    return [
+        {
+            "interface": found.interface,
+            "network": found.confirmation.what,
+            "by": found.confirmation.by,
+            "at": clocks.stamp(found.confirmation.at),
+            "ago_s": round(clocks.now - found.confirmation.at, 1),
+            "address_set": given.get(found.interface) if found.confirmation.by == "arp" else None,
+        }
+        for found in node.recognition.recognised
+    ]
 
 
 def _standby(node: MobileNode) -> list[dict[str, object]]:

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 MAX_NETWORKS = 64
 """The one that was not met for longest makes room."""
+MAX_LEASES = 4
 MAX_AGE = 90 * 86400.0
 """Seconds that anything is believed; a clock that was set back shall not make a fact eternal."""
 MAX_OCTETS = 256 * 1024
@@ -37,15 +38,19 @@ class Lease:
     """Our IPv4 address in a network, by DHCP. It ends with the fact; gateway and prefix are the network's."""
 
     address: IPv4Address
-    client_id: str | None = None
-    """As text; None if the DHCP client did not tell."""
+    client_id: str = ""
+    """Whose it is: what a DHCP server knows us by is derived from the link-layer address of our own."""
+    metric: int = 0
+    """Of the default route that came with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkFacts:
-    """What was learnt in one network. Every field is a `Learnt`, or None for what is not known (any more)."""
+    """What was learnt in one network. Every field is a `Learnt`, None for what is not known (any more), or a
+    tuple of `Learnt`."""
 
-    lease: Learnt[Lease] | None = None
+    leases: tuple[Learnt[Lease], ...] = ()
+    """One for each of our links that was here, at most MAX_LEASES; the newest comes last."""
     address6: Learnt[IPv6Address] | None = None
     """Our IPv6 address, as long as it is valid."""
 
@@ -57,9 +62,18 @@ class NetworkFacts:
         """With every instant `seconds` later, yet none after `latest`."""
         return self._mapped(lambda fact: Learnt(fact.value, min(fact.until + seconds, latest)))
 
+    def leased(self, lease: Learnt[Lease]) -> NetworkFacts:
+        """With this lease in the place of the one that the same client had."""
+        others = tuple(known for known in self.leases if known.value.client_id != lease.value.client_id)
+        return replace(self, leases=(*others, lease)[-MAX_LEASES:])
+
     def _mapped(self, change: Callable[[Learnt[Any]], Learnt[Any] | None]) -> NetworkFacts:
-        known = {field.name: getattr(self, field.name) for field in fields(self)}
-        return NetworkFacts(**{name: change(fact) for name, fact in known.items() if fact is not None})
+        def mapped(fact: Any) -> Any:
+            if isinstance(fact, tuple):
+                return tuple(kept for kept in map(change, fact) if kept is not None)
+            return None if fact is None else change(fact)
+
+        return NetworkFacts(**{field.name: mapped(getattr(self, field.name)) for field in fields(self)})
 
 
 NOTHING = NetworkFacts()
@@ -75,11 +89,14 @@ class KnownNetworks:
         """What is known of `network`, which may be nothing."""
         return next((facts for known, facts in self.entries if known == network), NOTHING)
 
-    def learn(self, network: NetworkId, **facts: Learnt[Any] | None) -> KnownNetworks:
+    def learn(self, network: NetworkId, **facts: Any) -> KnownNetworks:
         """With these fields of its NetworkFacts, and `network` as the one met last."""
+        return self.put(network, replace(self.about(network), **facts))
+
+    def put(self, network: NetworkId, facts: NetworkFacts) -> KnownNetworks:
+        """With `facts` and no others of `network`, and that as the one met last."""
         others = tuple(entry for entry in self.entries if entry[0] != network)
-        learnt = replace(self.about(network), **facts)
-        return KnownNetworks((*others, (network, learnt))[-MAX_NETWORKS:])
+        return KnownNetworks((*others, (network, facts))[-MAX_NETWORKS:])
 
     def at(self, now: float) -> KnownNetworks:
         """Without facts that no longer hold, and without networks of which nothing is left."""
@@ -129,9 +146,11 @@ def recall_networks(document: bytes, now: float, wall_offset: float) -> KnownNet
         raise ValueError("nested too deeply") from None
     latest = now + MAX_AGE
     entries = {
-        _network(entry): entry.facts.shifted(-wall_offset, latest) for entry in read.networks[-MAX_NETWORKS:]
+        _network(entry): replace(entry.facts, leases=entry.facts.leases[-MAX_LEASES:])
+        for entry in read.networks[-MAX_NETWORKS:]
     }
-    return KnownNetworks(tuple(entries.items())).at(now)
+    shifted = ((network, facts.shifted(-wall_offset, latest)) for network, facts in entries.items())
+    return KnownNetworks(tuple(shifted)).at(now)
 
 
 def _network(entry: _Entry) -> NetworkId:

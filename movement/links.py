@@ -180,7 +180,8 @@ def _link(body: bytes) -> Link | None:
     up = bool(flags & _UP) and bool(flags & _LOWER_UP) and running
     name, mtu = text_in(found.get(LinkAttribute.NAME)), number_in(found.get(LinkAttribute.MTU)) or 0
     losses = number_in(found.get(LinkAttribute.CARRIER_DOWN_COUNT)) or 0
-    return Link(index, name, up, mtu, carrier_losses=losses)
+    hardware = found.get(LinkAttribute.HARDWARE, b"")
+    return Link(index, name, up, mtu, carrier_losses=losses, hardware=hardware)
 
 
 def _address(body: bytes) -> tuple[int, LinkAddress]:
@@ -196,6 +197,7 @@ def _address(body: bytes) -> tuple[int, LinkAddress]:
         deprecated=bool(flags & _DEPRECATED),
         # The same bit says "secondary" for IPv4.
         temporary=family == socket.AF_INET6 and bool(flags & _TEMPORARY),
+        protocol=number_in(found.get(AddressAttribute.PROTOCOL)) or 0,
         valid_until=_valid_until(found.get(AddressAttribute.LIFETIMES, b"")),
     )
     return index, address
@@ -211,7 +213,7 @@ def _valid_until(lifetimes: bytes) -> float | None:
 
 def _routers(body: bytes) -> tuple[tuple[int, DefaultRouter], ...]:
     """Interface index and router of each next hop of a default route; none if it leads nowhere."""
-    family, _, _, _, table, _, _, kind, flags = rtnetlink.ROUTE.unpack_from(body)
+    family, _, _, _, table, protocol, _, kind, flags = rtnetlink.ROUTE.unpack_from(body)
     found = attributes(body, rtnetlink.ROUTE.size)
     if kind != _UNICAST or (number_in(found.get(RouteAttribute.TABLE)) or table) != _MAIN_TABLE:
         return ()
@@ -221,7 +223,7 @@ def _routers(body: bytes) -> tuple[tuple[int, DefaultRouter], ...]:
     if not hops:
         hops = [(number_in(found.get(RouteAttribute.OUT_INTERFACE)) or 0, flags, found)]
     return tuple(
-        (index, DefaultRouter(version, _gateway(hop), metric))
+        (index, DefaultRouter(version, _gateway(hop), metric, protocol=protocol))
         for index, flags, hop in hops
         if index and not flags & (_DEAD | _LINK_DOWN)
     )

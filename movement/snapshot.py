@@ -18,7 +18,7 @@ class LinkAddress:
 
     An optimistic address (RFC 4429) is not tentative here: it may be used while its uniqueness is tested.
     `valid_until` is in seconds of CLOCK_BOOTTIME, None for ever; it makes no difference between addresses,
-    as it moves with every advertisement.
+    as it moves with every advertisement. `protocol` is the number of whoever set the address, 0 if unknown.
     """
 
     address: Address
@@ -27,6 +27,7 @@ class LinkAddress:
     deprecated: bool = False
     temporary: bool = False
     valid_until: float | None = field(default=None, compare=False)
+    protocol: int = 0
 
     @property
     def network(self) -> Network:
@@ -40,7 +41,8 @@ class DefaultRouter:
 
     `metric` is the kernel's; an IPv4 route (family 4) may have an IPv6 gateway (RFC 5549). `hardware` is the
     gateway's link-layer address, None while the kernel has not resolved it. `silent`: the gateway did not
-    answer the kernel lately (neighbour unreachability detection, RFC 4861 section 7.3).
+    answer the kernel lately (neighbour unreachability detection, RFC 4861 section 7.3). `protocol` is the
+    number of whoever set the route, which makes no difference between routers.
     """
 
     family: int
@@ -48,6 +50,7 @@ class DefaultRouter:
     metric: int
     hardware: bytes | None = None
     silent: bool = False
+    protocol: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Link:
     """A physical interface. `up` is the administrator's will and the carrier's presence together.
 
     `carrier_losses` counts how often the carrier went, also between two snapshots: whatever was plugged in
-    may then have been replaced.
+    may then have been replaced. `hardware` is the link's own link-layer address.
     """
 
     index: int
@@ -65,6 +68,7 @@ class Link:
     addresses: tuple[LinkAddress, ...] = ()
     routers: tuple[DefaultRouter, ...] = ()
     carrier_losses: int = 0
+    hardware: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

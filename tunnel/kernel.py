@@ -23,7 +23,7 @@ TABLE_TUNNEL ends in unreachable defaults: without the TUN device nothing leaves
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import TypeVar, assert_never
@@ -93,6 +93,14 @@ class Owner(Enum):
             case _:
                 assert_never(self)
 
+    def has(self, route: KernelRoute) -> bool:
+        """Whether a route of protocol PROTOCOL is ours. In the main table a mobile node has routes by the
+        gateways of networks that it recognised, and a home agent has routes without any.
+        """
+        if route.table == TABLE_MAIN:
+            return (route.gateway is None) is (self is Owner.HOME_AGENT)
+        return route.table in self.tables
+
     @property
     def priorities(self) -> range:
         """Priorities at which rules of protocol PROTOCOL are ours."""
@@ -141,6 +149,8 @@ class AddressOnLink:
     address: Address
     interface: str
     prefix_length: int = -1
+    valid_until: float | None = field(default=None, compare=False)
+    """The end of a lease, in seconds of CLOCK_BOOTTIME; None for ever."""
 
     @property
     def length(self) -> int:
@@ -357,6 +367,13 @@ def uplink_sysctls(uplinks: tuple[str, ...], mode: RoutingMode) -> Iterable[Sysc
     if mode is RoutingMode.STRICT:
         for name in ("all", *uplinks):
             yield Sysctl(f"net/ipv4/conf/{name}/rp_filter", "2", when=("1",))
+
+
+def optimistic_addresses(links: Iterable[str]) -> Iterable[Sysctl]:
+    """A new IPv6 address may be used while its uniqueness is still tested (RFC 4429, RFC 6059)."""
+    for link in links:
+        for name in ("optimistic_dad", "use_optimistic"):
+            yield Sysctl(f"net/ipv6/conf/{link}/{name}", "1", when=("0",))
 
 
 def ipv6_forwarding(unless: str = "") -> Sysctl:

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from tunnel import rtmessages
@@ -127,7 +129,8 @@ class KernelState:
                 yield rtmessages.set_device(target)
             for address, prefix in sorted(wanted_addresses - addresses, key=str):
                 yield rtmessages.add_address(address, prefix, device.index)
-        yield from _each_on_link(rtmessages.add_on_link, (a for a in config.on_link if a not in placed))
+        add_on_link = partial(rtmessages.add_on_link, now=time.clock_gettime(time.CLOCK_BOOTTIME))
+        yield from _each_on_link(add_on_link, (a for a in config.on_link if a not in placed))
         yield from _each(rtmessages.delete_route, in_the_way)
         yield from _each(rtmessages.add_route, missing_routes)
         yield from _each_proxy(rtmessages.add_proxy, (p for p in config.proxies if p not in proxies))

@@ -15,6 +15,7 @@ from tunnel.kernel import (
     PROTOCOL,
     TABLE_INGRESS,
     TABLE_LOCAL,
+    TABLE_MAIN,
     Address,
     AddressOnLink,
     KernelRoute,
@@ -56,6 +57,7 @@ _TO_TABLE, _ANSWER_UNREACHABLE = 1, 7
 _PROXY, _PERMANENT, _NO_DAD, _UP, _INCOMPLETE = 0x8, 0x80, 0x2, 0x1, 0x1
 _WHOLE_MARK = 0xFFFFFFFF
 
+_OVER_LINKS = (TABLE_LOCAL, TABLE_INGRESS, TABLE_MAIN)
 _ALREADY = frozenset({errno.EEXIST})
 _GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENODEV, errno.EAFNOSUPPORT})
 _LINK_CHANGED = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.ENODEV, errno.EINVAL})
@@ -89,9 +91,9 @@ def delete_rule(rule: Rule) -> Change:
 
 
 def add_route(route: KernelRoute, index: int | None) -> Change:
-    """A local route may be late: its link just went down or lost the address. It is not needed then."""
+    """A route over a link may be late: its link just went down or lost the address. It is not needed then."""
     message = _route_message(route, index, Kind.NEW_ROUTE, CREATE)
-    fine = _ALREADY | _LINK_CHANGED if route.table in (TABLE_LOCAL, TABLE_INGRESS) else _ALREADY
+    fine = _ALREADY | _LINK_CHANGED if route.table in _OVER_LINKS else _ALREADY
     return Change(f"add {route_text(route)}", message, fine)
 
 
@@ -116,11 +118,12 @@ def add_address(address: Address, prefix_length: int, index: int) -> Change:
     return Change(f"add address {address}", message, _ALREADY)
 
 
-def add_on_link(placed: AddressOnLink, index: int) -> Change:
+def add_on_link(placed: AddressOnLink, index: int, now: float) -> Change:
     """No duplicate address detection here either: the home agent sees to it that nobody else has it."""
+    left = None if placed.valid_until is None else max(1, int(placed.valid_until - now))
     flags = _NO_DAD if placed.address.version == 6 else 0
     message = _address_message(
-        placed.address, placed.length, index, Kind.NEW_ADDRESS, CREATE | EXCLUSIVE, flags, PROTOCOL
+        placed.address, placed.length, index, Kind.NEW_ADDRESS, CREATE | EXCLUSIVE, flags, PROTOCOL, left
     )
     return Change(f"add address {placed.address} to {placed.interface}", message, _ALREADY | _LINK_CHANGED)
 
@@ -342,11 +345,14 @@ def _address_message(
     flags: int,
     address_flags: int,
     protocol: int = 0,
+    left: int | None = None,
 ) -> bytes:
     fixed = rtnetlink.ADDRESS.pack(_FAMILY[address.version], prefix_length, address_flags, 0, index)
     said = [(AddressAttribute.LOCAL, address.packed), (AddressAttribute.ADDRESS, address.packed)]
     if protocol:
         said.append((AddressAttribute.PROTOCOL, u8(protocol)))
+    if left is not None:
+        said.append((AddressAttribute.LIFETIMES, rtnetlink.LIFETIMES.pack(left, left, 0, 0)))
     return message(request, REQUEST | ACK | flags, fixed, said)
 
 

@@ -73,7 +73,7 @@ class Rtnetlink:
     def routes(self, owner: Owner) -> frozenset[KernelRoute]:
         """The routes with our protocol number in the owner's tables."""
         found = self._read(rtmessages.list_routes(), partial(rtmessages.our_route, name=_name))
-        return frozenset(route for route in found if route.table in owner.tables)
+        return frozenset(route for route in found if owner.has(route))
 
     def proxies(self) -> frozenset[ProxyNeighbour]:
         """The proxied neighbours with our protocol number."""

@@ -37,7 +37,7 @@ def probe(address: Address, hardware: bytes) -> bytes:
     if isinstance(address, IPv4Address):
         return _arp(hardware, bytes(4), address)
     body = struct.pack("!BBHI16s", NEIGHBOUR_SOLICITATION, 0, 0, 0, address.packed)
-    return _icmp6(hardware, _UNSPECIFIED, solicited_node(address), body)
+    return discovery_frame(hardware, _UNSPECIFIED, solicited_node(address), body)
 
 
 def announcement(address: Address, hardware: bytes, source: IPv6Address, router: bool) -> bytes:
@@ -51,7 +51,7 @@ def announcement(address: Address, hardware: bytes, source: IPv6Address, router:
     flags = _OVERRIDE | (_ROUTER if router else 0)
     option = _TARGET_LINK_LAYER_ADDRESS + hardware
     body = struct.pack("!BBHI16s8s", NEIGHBOUR_ADVERTISEMENT, 0, 0, flags, address.packed, option)
-    return _icmp6(hardware, source, _ALL_NODES, body)
+    return discovery_frame(hardware, source, _ALL_NODES, body)
 
 
 def claimed_in(frame: bytes, own_hardware: bytes) -> Address | None:
@@ -82,20 +82,30 @@ def _claimed_in_arp(payload: bytes) -> IPv4Address | None:
 
 
 def _claimed_in_icmp6(payload: bytes) -> IPv6Address | None:
-    try:
-        header = IPv6Header.decode(payload)
-    except DecodeError:
+    message = discovery_message(payload)
+    if message is None:
         return None
-    body = payload[40 : 40 + header.payload_length]
-    if header.next_header != PROTOCOL_ICMPV6 or header.hop_limit != 255 or len(body) < 24:
-        return None
-    checksum = internet_checksum(
-        pseudo_header6(header.source, header.destination, len(body), PROTOCOL_ICMPV6) + body
-    )
+    header, body = message
     probing = body[0] == NEIGHBOUR_SOLICITATION and header.source == _UNSPECIFIED
-    if checksum or not (probing or body[0] == NEIGHBOUR_ADVERTISEMENT):
+    if len(body) < 24 or not (probing or body[0] == NEIGHBOUR_ADVERTISEMENT):
         return None
     return IPv6Address(body[8:24])
+
+
+def discovery_message(packet: bytes) -> tuple[IPv6Header, bytes] | None:
+    """Header and ICMPv6 message of a neighbour discovery packet, None if it is not a valid one.
+
+    It comes from a neighbour: no router passes a hop limit of 255 on (RFC 4861 section 6.1).
+    """
+    try:
+        header = IPv6Header.decode(packet)
+    except DecodeError:
+        return None
+    body = packet[40 : 40 + header.payload_length]
+    if header.next_header != PROTOCOL_ICMPV6 or header.hop_limit != 255 or len(body) < 8 or body[1]:
+        return None
+    summed = pseudo_header6(header.source, header.destination, len(body), PROTOCOL_ICMPV6) + body
+    return None if internet_checksum(summed) else (header, body)
 
 
 def _arp(hardware: bytes, sender: bytes, target: IPv4Address) -> bytes:
@@ -103,9 +113,12 @@ def _arp(hardware: bytes, sender: bytes, target: IPv4Address) -> bytes:
     return _ETHERNET.pack(_BROADCAST, hardware, ETHERTYPE_ARP) + body
 
 
-def _icmp6(hardware: bytes, source: IPv6Address, destination: IPv6Address, body: bytes) -> bytes:
+def discovery_frame(
+    hardware: bytes, source: IPv6Address, destination: IPv6Address, body: bytes, to: bytes | None = None
+) -> bytes:
+    """The frame of an ICMPv6 message whose checksum is still zero; to the group's hardware, or `to`."""
     summed = internet_checksum(pseudo_header6(source, destination, len(body), PROTOCOL_ICMPV6) + body)
     complete = body[:2] + summed.to_bytes(2, "big") + body[4:]
     header = IPv6Header(source, destination, PROTOCOL_ICMPV6, len(body), hop_limit=255)
-    multicast = b"\x33\x33" + destination.packed[12:]
-    return _ETHERNET.pack(multicast, hardware, ETHERTYPE_IPV6) + header.encode() + complete
+    receiver = b"\x33\x33" + destination.packed[12:] if to is None else to
+    return _ETHERNET.pack(receiver, hardware, ETHERTYPE_IPV6) + header.encode() + complete

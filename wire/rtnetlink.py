@@ -47,6 +47,7 @@ class Kind(IntEnum):
 
 
 class LinkAttribute(IntEnum):
+    HARDWARE = 1
     NAME = 3
     MTU = 4
     OPERATIONAL_STATE = 16

@@ -17,11 +17,13 @@ from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.forwarding import ForwardingTable, Route, peer_of
 from tunnel.path import Encapsulation, TunnelPath
 from wire.ip import IPv4Header, IPv6Header
+from wire.neighbours import announcement, discovery_frame
 from wire.netlink import attributes, message, split, text
 from wire.options import UnknownOption
 from wire.probe import Probe
 from wire.profile import TlvLayout
 from wire.reader import DecodeError
+from wire.router_probes import answer_in, arp_request
 from wire.rtnetlink import NEIGHBOUR
 from wire.vendor import interruption_in, observed_in, path_mtu_in, protection_in
 
@@ -83,6 +85,12 @@ def _recall_networks(data: bytes) -> object:
     return known.as_json(0.0)
 
 
+def _summed_answer(data: bytes) -> object:
+    """Whatever the message says, its checksum is right."""
+    body = data[:2].ljust(2, b"\0") + bytes(2) + data[4:].ljust(4, b"\0")
+    return answer_in(discovery_frame(_HARDWARE, _LOCAL6, IPv6Address("ff02::1"), body))
+
+
 def _configuration(data: bytes) -> object:
     text = data.decode("utf-8", errors="replace")
     return (parse_mobile_node if len(data) % 2 else parse_home_agent)(text)
@@ -110,11 +118,19 @@ _MEMORY = b'{"next_sequence":7,"next_esp_sequence":9,"seen":[["2001:db8::1",7,3]
 _NETLINK = 2 * message(20, 1, bytes(4), [(3, text("eth0")), (8, bytes(4))])
 _NETWORKS = (
     b'{"networks":[{"router":"192.168.1.1","hardware":"02:00:00:00:00:01","prefix":"192.168.1.0/24","facts":'
-    b'{"lease":{"value":{"address":"192.168.1.5","client_id":null},"until":1800000100.0},"address6":null}}]}'
+    b'{"leases":[{"value":{"address":"192.168.1.5"},"until":1800000100.0}],"address6":null}}]}'
 )
 _NEIGHBOURS = tuple(
     message(28, 0, NEIGHBOUR.pack(2, 3, 2, 0, 1), [(1, IPv4Address(a).packed), (2, b"\2\0\0\0\0\1")])[16:]
     for a in ("192.168.1.1", "0.0.0.0")
+)
+_LOCAL6, _HARDWARE = IPv6Address("fe80::1"), bytes((2, 0, 0, 0, 0, 1))
+_ARP = arp_request(IPv4Address("192.168.1.1"), _HARDWARE, IPv4Address("192.168.1.5"), _HARDWARE)
+_FRAMES = (_ARP, announcement(_LOCAL6, _HARDWARE, _LOCAL6, router=True))
+_ADVERTISEMENTS = (
+    bytes.fromhex("8600000040080708000000000000000001010200000000010701000000000bb8")
+    + bytes.fromhex("030440c000000258000002580000000020010db8000700000000000000000000"),
+    bytes.fromhex("88000000e0000000fe8000000000000000000000000000010201020000000001"),
 )
 _REQUEST = b'{"jsonrpc":"2.0","id":1,"method":"roam","params":{"to":"eth0","dry_run":true}}'
 
@@ -136,6 +152,8 @@ DAEMON_TARGETS: tuple[Target, ...] = (
     Target("probe", (_PROBE,), Probe.of_reply, (DecodeError,)),
     Target("known networks", (_NETWORKS,), _recall_networks, (ValueError,)),
     Target("neighbour table", _NEIGHBOURS, neighbour_in, ()),
+    Target("routers' answers", _FRAMES, answer_in, ()),
+    Target("routers' answers, summed", _ADVERTISEMENTS, _summed_answer, ()),
 )
 SLOW_TARGETS: tuple[Target, ...] = (
     Target("configuration", (_MOBILE_NODE, _HOME_AGENT, b"mobile_node = 3"), _configuration, (ConfigError,)),

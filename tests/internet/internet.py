@@ -107,6 +107,11 @@ class AccessNetwork:
         return self._ipv6 is not None
 
     @property
+    def hardware(self) -> bytes:
+        """Of its router."""
+        return b"\x02" + self.name.encode().ljust(5)[:5]
+
+    @property
     def present(self) -> set[Address]:
         """The addresses of all stations."""
         return set(self._stations)
@@ -118,8 +123,8 @@ class AccessNetwork:
         and with `others`, which it has given itself."""
         prefixes = {net.version: net for net in (self._ipv6, self._ipv4) if net is not None}
         own = tuple(LinkAddress(a, prefixes[a.version].prefixlen, valid_until=LEASE) for a in addresses)
-        hardware = b"\x02" + self.name.encode().ljust(5)[:5]
-        routers = tuple(DefaultRouter(a.version, prefixes[a.version][1], 100, hardware) for a in addresses)
+        gateways = ((a.version, prefixes[a.version][1]) for a in addresses)
+        routers = tuple(DefaultRouter(family, gateway, 100, self.hardware) for family, gateway in gateways)
         more = tuple(LinkAddress(a, a.max_prefixlen) for a in others)
         return Link(index, name, True, self.mtu, own + more, routers)
 

@@ -27,6 +27,8 @@ from mn_agent.actions import (
     Finished,
     InstallRoutes,
     KeepUnderlays,
+    ListenOnLinks,
+    ProbeLink,
     Remember,
     RememberNetworks,
     Report,
@@ -42,6 +44,7 @@ from mn_agent.events import (
     EchoHeard,
     Event,
     LinkUnusable,
+    NeighbourAnswered,
     NetworkChanged,
     PathLastUsed,
     PathSilent,
@@ -53,6 +56,7 @@ from mn_agent.node import MobileNode
 from movement.known_networks import KnownNetworks, recall_networks
 from movement.policy import Attachment
 from movement.snapshot import Link, Snapshot
+from movement.visit import Ask
 from runtime.driver import Driver, Fault
 from tests.internet.cast import payload_key_of
 from tests.internet.dns import Dns
@@ -70,6 +74,7 @@ from tunnel.path import Arrival
 from wire.advertisement import WayOut
 from wire.echo import Echo, decode_reply
 from wire.ip import PROTOCOL_UDP
+from wire.router_probes import ArpReply
 
 HINT = 0.001
 """Seconds from a change of the kernel to the snapshot that shows it (movement.sources coalesces)."""
@@ -337,6 +342,10 @@ class MobileHost:
             case AskPathUse(path=path):
                 last_sent = self.plane.endpoint.last_sent(path)
                 self.driver.dispatch(PathLastUsed(last_sent, self.plane.received_at))
+            case ListenOnLinks():
+                pass  # what is answered here is heard
+            case ProbeLink(interface=interface, ask=ask):
+                self._probe_link(interface, ask)
             case Remember(state=state):
                 self.disk = json.dumps(state)
             case RememberNetworks(document=document):
@@ -347,6 +356,17 @@ class MobileHost:
                 self.finished = True
             case _:
                 assert_never(action)
+
+    def _probe_link(self, interface: str, ask: Ask) -> None:
+        """The router of the network that the interface is in answers a millisecond later, if it was meant."""
+        network = self.network(interface)
+        if network is None:
+            return
+        for one in ask.gateways:
+            if one.network.hardware == network.hardware and isinstance(one.network.router, IPv4Address):
+                reply = ArpReply(one.network.router, network.hardware)
+                event = NeighbourAnswered(interface, reply)
+                self._timeline.after(0.001, partial(self.driver.dispatch, event))
 
     def _configure(self, config: KernelConfig) -> None:
         """Of all that a kernel would do, only addresses on links matter here."""

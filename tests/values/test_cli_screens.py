@@ -42,6 +42,7 @@ def test_bound_golden() -> None:
   Data plane portable   (kernel: not permitted: CAP_BPF is needed)
   Binding    seq 4711, lifetime 420 s, refresh in 187 s, last BA 23 s ago   esp aes-cbc hmac-sha256-128
   Handover   12 s ago  eth0 (IPv6) → wlan0 (IPv4 behind NAT)  outage 38 ms, 0 packets lost
+  Recognised wlan0: 192.168.7.2 set 12 s ago, when its router had answered
   Standby    wwan0 10.64.3.9 (ready, 62 ms)
   Uptime     3 d 4 h, 118 handovers, 0 failed, worst outage 612 ms
 

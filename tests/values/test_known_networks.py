@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from movement.known_networks import (
     MAX_AGE,
+    MAX_LEASES,
     MAX_NETWORKS,
     MAX_OCTETS,
     NOTHING,
@@ -29,7 +30,9 @@ MAC, OTHER_MAC = b"\x02\0\0\0\0\1", b"\x02\0\0\0\0\2"
 ROUTER = DefaultRouter(4, ip_address("192.168.1.1"), 100, MAC)
 ADDRESS = LinkAddress(ip_address("192.168.1.5"), 24, valid_until=1000.0)
 CAFE = NetworkId(ip_address("192.168.1.1"), MAC, ip_network("192.168.1.0/24"))
-LEASE = Learnt(Lease(IPv4Address("192.168.1.5")), 1000.0)
+OURS = b"\x02\0\0\0\0\x77"
+LEASE = Learnt(Lease(IPv4Address("192.168.1.5"), "01:02:00:00:00:00:77", 100), 1000.0)
+LEASED = NetworkFacts(leases=(LEASE,))
 OFFSET = 1_800_000_000.0
 
 instants = st.integers(-(10**9), 4 * 10**9).map(float)
@@ -43,15 +46,17 @@ networks = st.builds(
         st.builds(lambda a, n: ip_network((a, n), strict=False), addresses6, st.integers(0, 128)),
     ),
 )
-leases = st.builds(Learnt, st.builds(Lease, addresses4, st.none() | words), instants)
+leases = st.builds(Learnt, st.builds(Lease, addresses4, words, st.integers(0, 2**32 - 1)), instants)
 facts = st.builds(
-    NetworkFacts, lease=st.none() | leases, address6=st.none() | st.builds(Learnt, addresses6, instants)
+    NetworkFacts,
+    leases=st.lists(leases, max_size=4).map(tuple),
+    address6=st.none() | st.builds(Learnt, addresses6, instants)
 )
 memories = st.dictionaries(networks, facts, max_size=8).map(lambda d: KnownNetworks(tuple(d.items())))
 
 
 def link(*addresses: LinkAddress, routers: tuple[DefaultRouter, ...] = (ROUTER,)) -> Link:
-    return Link(3, "wlan0", True, 1500, addresses, routers)
+    return Link(3, "wlan0", True, 1500, addresses, routers, hardware=OURS)
 
 
 @pytest.mark.requirement("R112")
@@ -66,12 +71,22 @@ def test_a_network_is_its_router_with_hardware_and_the_prefix_of_our_address() -
 
 def test_facts_end_each_at_its_own_time_and_a_network_with_the_last_of_them() -> None:
     later = Learnt(IPv6Address("2001:db8::5"), 2000.0)
-    known = KnownNetworks().learn(CAFE, lease=LEASE).learn(CAFE, address6=later)
-    assert known.about(CAFE) == NetworkFacts(LEASE, later)
+    known = KnownNetworks().put(CAFE, LEASED).learn(CAFE, address6=later)
+    assert known.about(CAFE) == NetworkFacts((LEASE,), later)
     assert known.at(999.9) == known
-    assert known.at(1000.0).about(CAFE) == NetworkFacts(None, later)
+    assert known.at(1000.0).about(CAFE) == NetworkFacts((), later)
     assert known.at(2000.0) == KnownNetworks()
     assert known.about(None) == NOTHING
+
+
+def test_each_link_of_ours_has_a_lease_of_its_own_and_few_are_kept() -> None:
+    cable = link(replace(ADDRESS, address=ip_address("192.168.1.6")))
+    wifi = replace(link(ADDRESS), index=4, hardware=OTHER_MAC)
+    facts = learn(KnownNetworks(), Snapshot((cable, wifi)), 0.0).about(CAFE)
+    assert [str(lease.value.address) for lease in facts.leases] == ["192.168.1.6", "192.168.1.5"]
+    for n in range(MAX_LEASES):
+        facts = facts.leased(Learnt(Lease(IPv4Address("192.168.1.9"), str(n)), 1000.0))
+    assert [lease.value.client_id for lease in facts.leases] == [str(n) for n in range(MAX_LEASES)]
 
 
 def test_the_network_that_was_not_met_for_longest_makes_room() -> None:
@@ -80,8 +95,8 @@ def test_the_network_that_was_not_met_for_longest_makes_room() -> None:
 
     known = KnownNetworks()
     for n in range(1, MAX_NETWORKS + 1):
-        known = known.learn(number(n), lease=LEASE)
-    known = known.learn(number(1), lease=LEASE).learn(number(9999), lease=LEASE)
+        known = known.put(number(n), LEASED)
+    known = known.put(number(1), LEASED).put(number(9999), LEASED)
     assert len(known.entries) == MAX_NETWORKS
     assert known.about(number(1)) != NOTHING, "met again"
     assert known.about(number(2)) == NOTHING
@@ -93,7 +108,7 @@ def test_a_snapshot_teaches_addresses_that_end_and_repeats_nothing() -> None:
     router6 = DefaultRouter(6, ip_address("fe80::1"), 1024, OTHER_MAC)
     both = link(ADDRESS, six, rotating, routers=(ROUTER, router6))
     known = learn(KnownNetworks(), Snapshot((both,)), 0.0)
-    assert known.about(CAFE) == NetworkFacts(lease=LEASE)
+    assert known.about(CAFE) == LEASED
     seven = NetworkId(ip_address("fe80::1"), OTHER_MAC, ip_network("2001:db8:7::/64"))
     assert known.about(seven).address6 == Learnt(IPv6Address("2001:db8:7::5"), 3000.0)
     assert len(known.entries) == 2
@@ -101,8 +116,7 @@ def test_a_snapshot_teaches_addresses_that_end_and_repeats_nothing() -> None:
     again = learn(known, Snapshot((nearly,)), 1.0)
     assert again is known, "not worth a write"
     renewed = link(replace(ADDRESS, valid_until=1000.1 + SLACK))
-    longer = learn(known, Snapshot((renewed,)), 2.0).about(CAFE).lease
-    assert longer is not None
+    (longer,) = learn(known, Snapshot((renewed,)), 2.0).about(CAFE).leases
     assert longer.until == 1000.1 + SLACK
 
 
@@ -133,14 +147,12 @@ def test_what_is_written_is_read_again_whatever_the_clock_of_the_host_started_fr
 
 
 def test_after_a_restart_of_the_host_what_is_left_of_a_lease_is_what_the_wall_clock_says() -> None:
-    written = KnownNetworks().learn(CAFE, lease=LEASE).as_json(OFFSET)
+    written = KnownNetworks().put(CAFE, LEASED).as_json(OFFSET)
     booted_again = OFFSET + 600.0
-    lease = recall_networks(written, 0.0, booted_again).about(CAFE).lease
-    assert lease is not None
+    (lease,) = recall_networks(written, 0.0, booted_again).about(CAFE).leases
     assert lease.until == pytest.approx(400.0)
     assert recall_networks(written, 0.0, OFFSET + 1000.0) == KnownNetworks()
-    clock_set_back = recall_networks(written, 0.0, 0.0).about(CAFE).lease
-    assert clock_set_back is not None
+    (clock_set_back,) = recall_networks(written, 0.0, 0.0).about(CAFE).leases
     assert clock_set_back.until == MAX_AGE
 
 
@@ -158,9 +170,9 @@ ENTRY = b'{"networks":[{"router":%s,"hardware":%s,"prefix":%s,"facts":%s}]}'
         ENTRY % (b'"::1"', b'"0x"', b'"::/0"', b"{}"),
         ENTRY % (b'"::1"', b'"02"', b'"::1/0"', b"{}"),
         ENTRY % (b"7", b'"02"', b'"::/0"', b"{}"),
-        ENTRY % (b'"::1"', b'"02"', b'"::/0"', b'{"lease":{"value":{"address":7},"until":1}}'),
-        ENTRY % (b'"::1"', b'"02"', b'"::/0"', b'{"lease":{"value":{"address":"::1"},"until":1}}'),
-        ENTRY % (b'"::1"', b'"02"', b'"::/0"', b'{"lease":{"value":{"address":"10.0.0.1"},"until":"1"}}'),
+        ENTRY % (b'"::1"', b'"02"', b'"::/0"', b'{"leases":[{"value":{"address":7},"until":1}]}'),
+        ENTRY % (b'"::1"', b'"02"', b'"::/0"', b'{"leases":[{"value":{"address":"::1"},"until":1}]}'),
+        ENTRY % (b'"::1"', b'"02"', b'"::/0"', b'{"leases":[{"value":{"address":"10.0.0.1"},"until":"1"}]}'),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_refused_as_a_whole(document: bytes) -> None:
@@ -169,7 +181,7 @@ def test_a_damaged_file_is_refused_as_a_whole(document: bytes) -> None:
 
 
 def test_a_file_of_another_version_says_what_it_can() -> None:
-    lease = b'{"lease":{"value":{"address":"10.0.0.1","vendor":7},"until":50},"mood":"fine"}'
+    lease = b'{"leases":[{"value":{"address":"10.0.0.1","vendor":7},"until":50}],"mood":"fine"}'
     known = recall_networks(ENTRY % (b'"10.0.0.254"', b'"02:03"', b'"10.0.0.0/8"', lease), 0.0, 0.0)
     network = NetworkId(ip_address("10.0.0.254"), b"\x02\x03", ip_network("10.0.0.0/8"))
-    assert known.about(network).lease == Learnt(Lease(IPv4Address("10.0.0.1")), 50.0)
+    assert known.about(network).leases == (Learnt(Lease(IPv4Address("10.0.0.1")), 50.0),)
