@@ -15,6 +15,7 @@ from cli.status_screen import exit_of, render_status
 COMMANDS = {
     "status": "cli.mnctl:status",
     "why": "cli.why_command:why",
+    "netcheck": "cli.netcheck_command:netcheck",
     "roam": "cli.roam_command:roam",
     "refresh": "cli.roam_command:refresh",
     "events": "cli.watch_commands:events",

@@ -12,8 +12,9 @@ from typing import Any
 
 from mn_agent.binding_update_list import Target
 from mn_agent.choice import Wanted
-from mn_agent.events import Event, Refresh, Roam, Stop
+from mn_agent.events import Check, Event, Refresh, Roam, Stop
 from mn_agent.explanation import explained, why
+from mn_agent.netcheck import netcheck
 from mn_agent.node import MobileNode
 from mn_agent.registration_states import AtHome, Registered
 from mn_agent.status import Clocks, plan, status
@@ -28,6 +29,8 @@ from wire.mobility import status_text
 ROAM_TIMEOUT = 30.0
 REFRESH_TIMEOUT = 10.0
 DOWN_TIMEOUT = 9.0
+CHECK_TAKES = 0.9
+"""Seconds for answers to come in: an echo is asked for three times within 0.6 s."""
 
 
 class Control:
@@ -59,6 +62,7 @@ class Control:
         roam_parameters = {"to": str, "family": int, "dry_run": bool}
         return {
             "status": Method(False, self._status),
+            "netcheck": Method(False, self._netcheck),
             "why": Method(False, lambda params: why(self._node, _clocks())),
             "roam": Method(lambda params: not params.get("dry_run"), self._roam, roam_parameters),
             "refresh": Method(True, self._refresh),
@@ -145,6 +149,11 @@ class Control:
             candidates=names,
             fix="mnctl status",
         )
+
+    async def _netcheck(self, params: Json) -> Mapping[str, object]:
+        self._dispatch(Check())
+        await asyncio.sleep(CHECK_TAKES)
+        return netcheck(self._node, _clocks())
 
     async def _refresh(self, params: Json) -> Mapping[str, object]:
         if self._node.target is None:

@@ -118,6 +118,11 @@ class Roam:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """The user wants to know what every way to the home agent is like now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refresh:
     """The user wants the binding refreshed now."""
 
@@ -140,6 +145,7 @@ Event = (
     | LinkUnusable
     | NeighbourAnswered
     | Roam
+    | Check
     | Refresh
     | Stop
 )

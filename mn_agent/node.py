@@ -23,6 +23,7 @@ from mn_agent.decisions import Decision
 from mn_agent.desired import Surroundings, desired, home_addresses, in_order
 from mn_agent.enquiries import is_icmp
 from mn_agent.events import (
+    Check,
     ControlReceived,
     EchoHeard,
     Event,
@@ -177,6 +178,10 @@ class MobileNode:
             self.recognition.leases,
         )
 
+    def permits(self, interface: str) -> bool:
+        """Whether links of this name may be used at all."""
+        return self._detector.policy.permits(interface)
+
     @property
     def key_problem(self) -> str | None:
         """Why the keys of both ends seem to differ, if they do."""
@@ -228,7 +233,7 @@ class MobileNode:
             case Stop():
                 self._stopping = True
                 return self._follow(self.registration.deregister(now), now)
-            case EchoHeard() | NeighbourAnswered() | RouterSaid() | WebAnswered():
+            case EchoHeard() | NeighbourAnswered() | RouterSaid() | WebAnswered() | Check():
                 return []  # it is for the thinkers
             case _:
                 assert_never(event)

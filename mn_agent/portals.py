@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from mn_agent.actions import Action, AskRouters, FetchPage, Report
 from mn_agent.config import PortalSection
 from mn_agent.desired import Surroundings
-from mn_agent.events import Event, NetworkChanged, Refresh, Roam, RouterSaid, WebAnswered
+from mn_agent.events import Check, Event, NetworkChanged, Refresh, Roam, RouterSaid, WebAnswered
 from movement.captive import NOTHING, Portal, from_api, from_probe
 from movement.opinion import Opinion, Verdict
 from movement.policy import Attachment
@@ -80,6 +80,9 @@ class Portals:
                     network.hurry = True
             case WebAnswered(number=number, answer=answer):
                 actions += self._answered(number, answer, now)
+            case Check():
+                for network in self._networks.values():
+                    network.hurry = True
             case NetworkChanged() | Refresh() | Roam():
                 for network in self._networks.values():
                     network.hurry = network.hurry or bool(network.captive)

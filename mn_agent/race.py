@@ -6,6 +6,7 @@ for the race; an answer is a hint, which anybody on the way could have made, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
@@ -14,7 +15,7 @@ from random import Random
 from mn_agent.actions import Action, SendEcho
 from mn_agent.binding_update_list import HomeAgent
 from mn_agent.desired import Surroundings
-from mn_agent.events import EchoHeard, Event, PathSilent
+from mn_agent.events import Check, EchoHeard, Event, PathSilent
 from movement.opinion import Opinion, Verdict
 from movement.policy import Attachment
 from runtime.node import Deadline, earliest
@@ -69,12 +70,17 @@ class Race:
         self._rng = rng
         self._runners: dict[Place, _Runner] = {}
         self._now = 0.0
+        self._checked_at = -math.inf
+        """When the user has asked for a race last, if only of one."""
 
     def handle(self, event: Event, around: Surroundings, now: float) -> list[Action]:
         match event:
             case EchoHeard():
                 self._heard(event, now)
             case PathSilent():
+                self._start(list(self._runners.values()), now)
+            case Check():
+                self._checked_at = now
                 self._start(list(self._runners.values()), now)
             case _:
                 pass
@@ -93,7 +99,7 @@ class Race:
         return earliest(due for runner in self._runners.values() for due in self._deadlines(runner))
 
     def _deadlines(self, runner: _Runner) -> Iterator[Deadline]:
-        if len(self._runners) < 2:
+        if not self._is_on(self._now):
             return
         if (at := runner.next_at) is not None:
             yield Deadline(at, "ask the home agent for an echo")
@@ -153,7 +159,7 @@ class Race:
 
     # ---- asking and judging ----------------------------------------------------------------
     def _due(self, now: float) -> Iterator[Action]:
-        if len(self._runners) < 2:
+        if not self._is_on(now):
             return  # nothing to choose between: the Binding Update itself asks
         for runner in self._runners.values():
             at = runner.next_at
@@ -162,6 +168,9 @@ class Race:
                 runner.echoes[sequence] = now
                 place = runner.attachment
                 yield SendEcho(place, runner.remote, runner.identifier, sequence, runner.token)
+
+    def _is_on(self, now: float) -> bool:
+        return len(self._runners) > 1 or now <= self._checked_at + AGAIN_AT[-1]
 
     def _heard(self, echo: EchoHeard, now: float) -> None:
         for runner in self._runners.values():

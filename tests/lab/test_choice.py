@@ -57,6 +57,20 @@ def test_a_network_whose_ipv6_leads_nowhere_is_used_over_ipv4_well_within_a_seco
     lab.do('mend = "campus"')
 
 
+def test_netcheck_asks_over_every_interface_and_changes_nothing(lab: LabUnderTest) -> None:
+    lab.plug("wlan0", "hotel")
+    lab.wait_for("mn", "sh", "-c", "mnctl status --json | grep -q 10.20.0.", within=8)
+    before = care_of(lab)
+    found = {one["interface"]: one for one in answer(lab, "netcheck")["interfaces"]}
+    assert found["eth0"]["verdict"] == "in-use"
+    assert found["wlan0"]["verdict"] == "ready"
+    assert found["wlan0"]["ipv4"]["answers"]
+    assert 0 < found["wlan0"]["ipv4"]["rtt_ms"] < 500
+    assert care_of(lab) == before
+    assert "✔ wlan0 — ready" in lab.output("mn", "mnctl", "netcheck")
+    lab.do('unplug = "wlan0"')
+
+
 def test_a_captive_portal_is_recognised_said_and_left_in_peace_until_somebody_logs_in(
     lab: LabUnderTest,
 ) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from cli import home_agent_screen, roam_screen, status_screen, why_screen
+from cli import home_agent_screen, netcheck_screen, roam_screen, status_screen, why_screen
 from cli.paint import Paint
 from home_agent import status as home_agent_status
 from home_agent.status import Moment
 from mn_agent.choice import Wanted
-from mn_agent.events import Roam
+from mn_agent.events import Check, Roam
 from mn_agent.explanation import explained, why
+from mn_agent.netcheck import netcheck
 from mn_agent.status import Clocks, plan, status
 from runtime.control import decode_reply, encode_result
 from tests.machines import ha_script
@@ -179,3 +181,40 @@ def test_the_journal_of_decisions_is_bounded() -> None:
     for number in range(60):
         script.at(script.now + 0.5).links(link("eth0", (OFFICE6, CAMPUS6)[number % 2]))
     assert len(why_of(script)["decisions"]) == 20
+
+
+def test_netcheck_tells_what_each_interface_is_good_for() -> None:
+    script = Script()
+    down = link("usb0", index=9, up=False)
+    bare = replace(link("eth1", index=8), routers=())
+    script.bind(link("eth0", OFFICE6), link("wlan0", CAFE4, index=3), down, bare)
+    script.answers_echoes = False
+    script.at(10.0).feed(Check())
+    asked = {echo.attachment.interface: echo for echo in script.echoes[-2:]}
+    script.at(10.03).feed(heard(asked["eth0"]))
+    while script.now < 10.4:
+        script.sleep()
+    result = over_the_wire(netcheck(script.node, Clocks(script.now, 1_800_000_000.0)))
+    assert list(mistakes(schema_of(result), result)) == []
+    found = {one["interface"]: one for one in result["interfaces"]}
+    assert {name: one["verdict"] for name, one in found.items()} == {
+        "eth0": "in-use",
+        "wlan0": "poor",
+        "usb0": "down",
+        "eth1": "unusable",
+    }
+    assert found["eth0"]["ipv6"]["rtt_ms"] is not None
+    assert found["eth0"]["ip_in_ip"] == "in-use"
+    assert found["wlan0"]["ipv4"]["answers"] is False
+    assert found["wlan0"]["nat"] is None
+    shown = netcheck_screen.render_netcheck(result, Paint())
+    assert "✘ wlan0 — poor: no answer within 250 ms" in shown
+    assert "○ eth1 — unusable: no address" in shown
+
+
+def test_a_check_asks_even_where_there_is_no_choice() -> None:
+    script = Script()
+    script.bind(link("eth0", OFFICE6))
+    assert script.echoes == []
+    script.at(5.0).feed(Check())
+    assert [echo.attachment.care_of for echo in script.echoes] == [OFFICE6]

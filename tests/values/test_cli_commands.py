@@ -41,6 +41,7 @@ class Pretender:
             "status": self._method("status"),
             "roam": self._method("roam", text_or_number),
             "why": self._method("why"),
+            "netcheck": self._method("netcheck"),
             "refresh": self._method("refresh"),
             "flight": self._method("flight"),
             "bindings": self._method("bindings", {"after": str}),
@@ -461,3 +462,16 @@ def test_why_and_roam_explain_show_the_candidates_and_the_rule(daemon: Pretender
     assert "no answer within 250 ms" in explained
     assert "✔ roamed" in explained
     assert "no answer within 250 ms" not in run(mnctl, "roam", "--to", "wwan0").output
+
+
+def test_netcheck_shows_every_interface_or_one(daemon: Pretender) -> None:
+    checked = EXAMPLES["mnctl/netcheck/1"]
+    daemon.answers["netcheck"] = checked
+    output = run(mnctl, "netcheck").output
+    assert output.startswith("● wlan0 — in-use: bound through it, udp4")
+    assert "seen as 198.51.100.7:10022" in output
+    assert "! race: no answer within 250 ms" in output
+    assert json.loads(run(mnctl, "netcheck", "wlan0", "--json").output) == checked
+    wrong = run(mnctl, "netcheck", "eth9")
+    assert wrong.exit_code == 10
+    assert "wlan0" in wrong.output

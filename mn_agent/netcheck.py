@@ -1,0 +1,131 @@
+"""What can be said about every interface of this host as a way to the home agent, as plain values.
+
+Pure. The shape of `mnctl/netcheck/1` in docs/control.md. What nobody has measured is null or "unknown":
+a NAT is known from Binding Acknowledgements only (RFC 5555 section 2.3.2), and never asked a third party.
+"""
+
+from __future__ import annotations
+
+from mn_agent.binding_update_list import Binding
+from mn_agent.node import MobileNode
+from mn_agent.status import Clocks, encapsulation_name
+from movement.opinion import Opinion, Verdict
+from movement.policy import Attachment
+from movement.snapshot import Link
+from tunnel.path import Encapsulation
+
+Shown = dict[str, object]
+
+_USES = {
+    "udp_4191": (Encapsulation.UDP, Encapsulation.UDP_TLV, Encapsulation.UDP_TLV_DRAFT),
+    "udp_4500": (Encapsulation.ESP_UDP,),
+    "ip_in_ip": (Encapsulation.IP_IN_IP,),
+    "esp": (Encapsulation.ESP, Encapsulation.ESP_UDP),
+}
+
+
+def netcheck(node: MobileNode, clocks: Clocks) -> Shown:
+    """`mnctl/netcheck/1`: what is known now; ask with a `Check` event, and wait for the answers, before."""
+    node.ranking(clocks.now)
+    links = node.surroundings().snapshot.links
+    return {
+        "schema": "mnctl/netcheck/1",
+        "time": clocks.stamp(clocks.now),
+        "interfaces": [_interface(node, link, clocks) for link in links],
+    }
+
+
+def _interface(node: MobileNode, link: Link, clocks: Clocks) -> Shown:
+    places = [a for a in node.attachments if a.interface == link.name]
+    binding = node.registration.binding
+    if binding is not None and binding.target.attachment.interface != link.name:
+        binding = None
+    opinions = [o for o in node.choice.opinions if o.interface == link.name]
+    verdict, text = _verdict(node, link, places, opinions, binding)
+    url = next((url for name, url, _ in node.portals.standing() if name == link.name), None)
+    return {
+        "interface": link.name,
+        "verdict": verdict,
+        "text": text,
+        "ipv6": _family(node, places, 6, opinions),
+        "ipv4": _family(node, places, 4, opinions),
+        "nat": _nat(binding),
+        **{name: _use(binding, kinds) for name, kinds in _USES.items()},
+        "mtu": {
+            "link": link.mtu,
+            "path": None if binding is None else binding.path.link_mtu,
+            "inner": None if binding is None else binding.path.inner_mtu,
+        },
+        "portal": node.portals.state(link.name),
+        "portal_url": url,
+        "remarks": [f"{o.by}: {o.why}" for o in opinions if o.verdict is not Verdict.GOOD],
+    }
+
+
+def _verdict(
+    node: MobileNode,
+    link: Link,
+    places: list[Attachment],
+    opinions: list[Opinion],
+    binding: Binding | None,
+) -> tuple[str, str]:
+    bad = [o for o in opinions if o.verdict is not Verdict.GOOD]
+    if not link.up:
+        return "down", "no carrier, or switched off"
+    if not places:
+        return "unusable", _why_unusable(node, link)
+    if any(o.verdict is Verdict.HELD for o in bad):
+        return "held", next(o.why for o in bad if o.verdict is Verdict.HELD)
+    if binding is not None:
+        return "in-use", f"bound through it, {encapsulation_name(binding.path)}"
+    poor = {o.care_of: o.why for o in bad if o.verdict is Verdict.POOR}
+    if all(place.care_of in poor for place in places):
+        return "poor", next(iter(poor.values()))
+    if any(o.round_trip is not None for o in opinions):
+        return "ready", "the home agent answers"
+    return "unknown", "nothing is known of the way to the home agent, which did not answer an echo"
+
+
+def _why_unusable(node: MobileNode, link: Link) -> str:
+    if not node.permits(link.name):
+        return "excluded by [movement] or [router]"
+    if not link.addresses:
+        return "no address"
+    if not link.routers:
+        return "no default router"
+    return "no address that can be a care-of address"
+
+
+def _family(
+    node: MobileNode, places: list[Attachment], version: int, opinions: list[Opinion]
+) -> Shown | None:
+    """None without an address of this family that can be used."""
+    place = next((a for a in places if a.care_of.version == version), None)
+    if place is None:
+        return None
+    about = [o for o in opinions if o.concerns(place)]
+    measured = [o.round_trip for o in about if o.round_trip is not None]
+    silent = any(o.verdict is Verdict.POOR and o.by == "race" for o in about)
+    return {
+        "care_of": str(place.care_of),
+        "router": None if place.router is None else str(place.router),
+        "answers": True if measured else False if silent else None,
+        "rtt_ms": round(min(measured) * 1000, 1) if measured else None,
+        "serves": any(agent.serves(place.care_of) for agent in node.discovery.home_agents),
+    }
+
+
+def _nat(binding: Binding | None) -> Shown | None:
+    """As the last acknowledgement shows it. None where no binding leads through an IPv4 link."""
+    if binding is None or binding.nat is None:
+        return None
+    return {
+        "kind": "address and port translation" if binding.nat else "none",
+        "observed": binding.observed,
+        "keepalive_s": binding.keepalive,
+    }
+
+
+def _use(binding: Binding | None, kinds: tuple[Encapsulation, ...]) -> str:
+    """A binding shows that its updates pass; that payload does is for those to say who test it."""
+    return "in-use" if binding is not None and binding.path.encapsulation in kinds else "unknown"
