@@ -12,11 +12,13 @@ import contextlib
 import select
 import socket
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from struct import Struct
 
 from benchmarks.handover import Talk
-from lab.rtnetlink import GROUPS, Address, Carrier, DefaultRoute, changes
+from lab.monitor import ends_dump
+from lab.rtnetlink import GROUPS, Address, Carrier, Change, DefaultRoute, changes, dump_requests
 from lab.streams.journal import Journal, now_ns
 from lab.streams.pace import Beat, Finish
 
@@ -35,6 +37,30 @@ def main() -> None:
         _serve(directory, talk.server_speaks)
 
 
+@dataclass(slots=True)
+class _Link:
+    """What the kernel says of one of the two network cards: addresses by IP version, and default routes."""
+
+    addresses: dict[int, str] = field(default_factory=dict)
+    routes: set[int] = field(default_factory=set)
+
+    def apply(self, change: Change) -> None:
+        match change:
+            case Carrier(present=False):
+                self.addresses.clear()
+                self.routes.clear()
+            case Address(address=address, present=True):
+                self.addresses[address.version] = str(address)
+            case Address(address=address):
+                self.addresses.pop(address.version, None)
+            case DefaultRoute(family=family, present=present):
+                self.routes.add(family) if present else self.routes.discard(family)
+
+    @property
+    def usable(self) -> set[int]:
+        return self.routes & self.addresses.keys()
+
+
 class _Client:
     def __init__(self, directory: Path, speaks: bool) -> None:
         self._sent = Journal(str(directory / "up.sent"))
@@ -42,21 +68,28 @@ class _Client:
         self._speaks = speaks
         self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._netlink.bind((0, GROUPS))
-        self._link = socket.if_nametoindex("eth0")
+        self._links = {socket.if_nametoindex(name): _Link() for name in ("eth0", "wlan0")}
+        self._link: _Link | None = None
         self._socket: socket.socket | None = None
-        self._addresses: dict[int, str] = {}
-        """By IP version."""
-        self._routes: set[int] = set()
         self._sequence = 0
         self._heard = False
 
     def run(self) -> None:
         beat, finish = Beat(INTERVAL_MS), Finish()
+        for request in dump_requests():
+            self._netlink.send(request)
+            done = False
+            while not done:
+                octets = self._netlink.recv(1 << 16)
+                self._look(octets)
+                done = ends_dump(octets)
+        self._settle()
         while not finish:
             waiting = [self._netlink] if self._socket is None else [self._netlink, self._socket]
             readable, _, _ = select.select(waiting, [], [], beat.wait_s())
             if self._netlink in readable:
                 self._look(self._netlink.recv(1 << 16))
+                self._settle()
             if self._socket in readable:
                 self._hear()
             if beat.due():
@@ -64,36 +97,33 @@ class _Client:
 
     def _look(self, octets: bytes) -> None:
         for change in changes(octets):
-            if change.index != self._link:
-                continue
-            match change:
-                case Carrier(present=False):
-                    self._addresses.clear()
-                    self._routes.clear()
-                    self._close()
-                case Address(address=address, present=True):
-                    self._addresses[address.version] = str(address)
-                case Address(address=address):
-                    self._addresses.pop(address.version, None)
-                case DefaultRoute(family=family, present=present):
-                    self._routes.add(family) if present else self._routes.discard(family)
-        usable = self._routes & self._addresses.keys()
-        if usable and self._socket is None:
-            self._open(max(usable))
+            if change.index in self._links:
+                self._links[change.index].apply(change)
 
-    def _open(self, version: int) -> None:
+    def _settle(self) -> None:
+        """Stay where we are as long as that can be used, else go at once to the other link."""
+        if self._link is not None and not self._link.usable:
+            self._close()
+        if self._link is None:
+            for link in self._links.values():
+                if link.usable:
+                    self._open(link)
+                    return
+
+    def _open(self, link: _Link) -> None:
+        version = max(link.usable)
         opened = socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_DGRAM)
         with contextlib.suppress(OSError):  # gone again already; the next change tells
-            opened.bind((self._addresses[version], 0))
+            opened.bind((link.addresses[version], 0))
             opened.connect((SERVERS[version], PORT))
             opened.setblocking(False)
-            self._socket, self._heard = opened, False
+            self._link, self._socket, self._heard = link, opened, False
             self._speak()
 
     def _close(self) -> None:
         if self._socket is not None:
             self._socket.close()
-            self._socket = None
+        self._link = self._socket = None
 
     def _speak(self) -> None:
         if self._socket is None or not (self._speaks or not self._heard):

@@ -92,25 +92,20 @@ class _Benchmark:
     places: dict[str, str] = field(default_factory=lambda: {"mn": START, "rover": START})
 
     def lap(self, talk: Talk, kind: Break, number: int) -> None:
-        """Nine moves of mn, and for a hard break of the rover too, then judge all of them."""
+        """Nine moves of each of the two machines, then judge all of them."""
         directory = STATE / "evidence" / f"{talk.name}-{kind.name}-{number}"
-        rover_moves = kind is Break.HARD
         investigation = Investigation.begin(self.lab, directory)
         watcher = self._watch_rover(directory)
         paths = _paths(self.lab, directory)
         programs: list[subprocess.Popen[bytes]] = []
-        for index, (name, path) in enumerate(paths.items()):
-            if name == _OURS or rover_moves:
-                programs += path.start(self.lab, talk, _PORT + 10 * index)
-        if rover_moves:
-            programs += _floor(self.lab, directory / _FLOOR, talk)
+        for index, path in enumerate(paths.values()):
+            programs += path.start(self.lab, talk, _PORT + 10 * index)
+        programs += _floor(self.lab, directory / _FLOOR, talk)
         _wait_until_heard([paths[_OURS].directory / f"{direction}.received" for direction in talk.streams])
         moves: list[tuple[str, Window]] = []
         networks = list(lap_from(START))
         for index, network in enumerate(networks):
-            moves.append(("mn", self._move("mn", network, kind, index)))
-            if rover_moves:
-                moves.append(("rover", self._move("rover", network, kind, index)))
+            moves += [(host, self._move(host, network, kind, index)) for host in ("mn", "rover")]
         for process in programs:
             process.send_signal(signal.SIGTERM)
         investigation.end()
@@ -118,9 +113,7 @@ class _Benchmark:
         watcher.wait()
         for process in programs:
             process.wait()
-        journals = {name: path.directory for name, path in paths.items()}
-        if rover_moves:
-            journals[_FLOOR] = directory / _FLOOR
+        journals = {_FLOOR: directory / _FLOOR, **{name: path.directory for name, path in paths.items()}}
         self._judge(talk, kind, moves, investigation, journals, directory / "rover.jsonl")
         shutil.rmtree(directory)
 
@@ -139,7 +132,13 @@ class _Benchmark:
         self.lab.plug(host, new, network)
         time.sleep(_STANDBY_S)
         started = now_ns()
-        self.lab.machines[host].run(["mnctl", "roam", "--to", new])
+        if host == "mn":
+            self.lab.machines[host].run(["mnctl", "roam", "--to", new])
+        else:
+            # What a network manager does: prefer the other link. Each family may have a route or not.
+            self.lab.machines[host].shell(
+                f"ip route del default dev {old} || true\nip -6 route del default dev {old} || true\n"
+            )
         time.sleep(_WATCH_S)
         until = now_ns()
         self.lab.unplug(host, old)
@@ -178,8 +177,9 @@ class _Benchmark:
             else:
                 judged = {_FLOOR: _FLOOR}
                 judged |= {f"wireguard{v}": _WIREGUARD for v in _INNER if _can_roam(v, between)}
+                (interface,) = set(window.after) - set(window.before) or set(window.after)
                 usable = first_usable(
-                    witnessed, "eth0", window.started_ns, window.until_ns, window.cut
+                    witnessed, interface, window.started_ns, window.until_ns, window.cut
                 ).usable_ns
             for name, peer in judged.items():
                 for direction, stream in talk.streams.items():

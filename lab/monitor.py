@@ -28,7 +28,7 @@ def main(path: str) -> None:
             while not done:
                 octets = netlink.recv(1 << 16)
                 _write(file, octets, names)
-                done = _ends_dump(octets)
+                done = ends_dump(octets)
         while True:
             _write(file, netlink.recv(1 << 16), names)
 
@@ -52,7 +52,7 @@ def _facts(change: Change) -> dict[str, object]:
             return {"what": "route", "present": change.present, "family": change.family}
 
 
-def _ends_dump(octets: bytes) -> bool:
+def ends_dump(octets: bytes) -> bool:
     """Whether a netlink datagram has an NLMSG_DONE (or NLMSG_ERROR) message in it."""
     offset = 0
     while offset + 16 <= len(octets):
