@@ -5,7 +5,6 @@ Pure. RFC 6275 sections 11.7 (registration) and 11.8 (retransmission), draft sec
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
@@ -42,21 +41,18 @@ from mn_agent.registration_states import (
     State,
     Unanswered,
     aim_of,
+    answered_by,
     carrying,
     payload_waits,
 )
+from mn_agent.retransmission import MAX_ACK_TIMEOUT, Retransmission
 from runtime.node import Deadline, earliest
 from tunnel.envelope import ControlPacket
 from wire.mobility import BindingAck, BindingStatus, BindingUpdate
 from wire.serial import is_newer16, next16
 
-ACK_TIMEOUT = 1.0
-"""Seconds, RFC 6275 section 12 INITIAL_BINDACK_TIMEOUT."""
-MAX_ACK_TIMEOUT = 32.0
-"""Seconds, RFC 6275 section 12 MAX_BINDACK_TIMEOUT."""
-MAX_UPDATE_RATE = 3
-"""Binding Updates a second to one destination, RFC 6275 section 12."""
-DEREGISTRATION_TRIES = 3
+DEREGISTRATION_PATIENCE = 7.0
+"""Seconds after which an unanswered deregistration is given up: three tries, or more on quick paths. Ours."""
 REFUSED_WAIT = 30.0
 """Seconds before a refused registration is tried again; doubles up to MAX_REFUSED_WAIT. Ours."""
 MAX_REFUSED_WAIT = 300.0
@@ -88,10 +84,9 @@ class HomeRegistration:
         self._rng = rng
         self._reachable = reachable
         self._retry_ipv4 = retry_unacknowledged_ipv4
-        self._first_timeout = first_timeout
+        self._retransmission = Retransmission(first_timeout)
         self._without_ipv4: set[IPv6Address] = set()
         self._allocated: IPv4Address | None = None
-        self._sends: deque[float] = deque(maxlen=MAX_UPDATE_RATE)
         self._refused_wait = REFUSED_WAIT
         self._type_changed = False
         self.home_valid_until = inf
@@ -134,18 +129,24 @@ class HomeRegistration:
         """Bind `target`: the first time, after a movement, or again. On the home link: end the binding."""
         previous = self.binding
         known = self.state.binding if isinstance(self.state, Idle) else previous
-        timeout = ACK_TIMEOUT if known is not None and known.expires_at > now else self._first_timeout
+        bound = known is not None and known.expires_at > now
         waits = self._woken_at(now) if previous is not None else None
-        self.state = Registering(target, previous, (), timeout, self._not_before(now), 0, waits)
+        self.state = self._registering(target, previous, bound, waits, now)
         return self.tick(now)
+
+    def _registering(
+        self, target: Target, previous: Binding | None, bound: bool, woken_at: float | None, now: float
+    ) -> Registering:
+        """The beginning of a registration, with a back-off of its own for this care-of address."""
+        timeout = self._retransmission.timeout(target.home_agent, bound)
+        retry_at = self._retransmission.not_before(target.home_agent, now)
+        return Registering(target, previous, (), timeout, retry_at, 0, bound, woken_at)
 
     def refresh(self, now: float) -> list[Effect]:
         """Send a Binding Update for the present binding now (user, BRR, keepalive, lifetime)."""
         match self.state:
             case Registered(binding=binding):
-                retry_at = self._not_before(now)
-                waits = self._woken_at(now)
-                self.state = Registering(binding.target, binding, (), ACK_TIMEOUT, retry_at, 0, waits)
+                self.state = self._registering(binding.target, binding, True, self._woken_at(now), now)
                 return self.tick(now)
             case Registering(target=target) | Refusing(target=target):
                 return self.register(target, now)
@@ -178,8 +179,13 @@ class HomeRegistration:
                     self.state = Idle(None, now)
                     return [Deregistered(confirmed=True)]
                 target = binding.target
-        self.state = Deregistering(target, (), ACK_TIMEOUT, now, 0)
+        self.state = self._deregistering(target, None, now)
         return self.tick(now)
+
+    def _deregistering(self, target: Target, refused: Refused | None, now: float) -> Deregistering:
+        timeout = self._retransmission.timeout(target.home_agent, bound=True)
+        retry_at = self._retransmission.not_before(target.home_agent, now)
+        return Deregistering(target, (), timeout, retry_at, refused)
 
     def path_used(self, sent_at: float, received_at: float, now: float) -> list[Effect]:
         """When a datagram last left through the present path, and when one last came in.
@@ -203,14 +209,14 @@ class HomeRegistration:
         """An authenticated Binding Acknowledgement. A stale one changes nothing."""
         match self.state:
             case Registering() as state:
-                match_ = _answered(state.outstanding, ack)
+                match_ = answered_by(ack, state.outstanding)
                 return [] if match_ is None else self._registration_answered(state, match_, ack, now)
             case Deregistering() as state:
-                if _answered(state.outstanding, ack) is None:
+                if answered_by(ack, state.outstanding) is None:
                     return []
                 if ack.status == BindingStatus.SEQUENCE_OUT_OF_WINDOW:
                     self._continue_after(ack.sequence)
-                    self.state = replace(state, retry_at=now)
+                    self.state = replace(state, retry_at=self._not_before(now))
                     return self.tick(now)
                 return self._deregistered(state, True, now)
             case Idle() | Registered() | AtHome() | Refusing():
@@ -225,7 +231,7 @@ class HomeRegistration:
                 self.state = replace(state, outstanding=(), retry_at=self._not_before(now))
                 return self.tick(now)
             case Deregistering() as state:
-                self.state = replace(state, retry_at=now)
+                self.state = replace(state, retry_at=self._not_before(now))
                 return self.tick(now)
             case Idle() | Registered() | AtHome() | Refusing():
                 return []
@@ -285,27 +291,30 @@ class HomeRegistration:
                 assert_never(self.state)
 
     def _send_update(self, state: Registering, now: float) -> list[Effect]:
-        packet, update = self._compose(state.target, 0 if state.target.at_home else self._lifetime(now))
-        self._sends.append(now)
+        packet, update = self._compose(state.target, 0 if state.target.at_home else self._lifetime(now), now)
         first_try = not state.outstanding
         timeout = state.timeout if first_try else min(2 * state.timeout, MAX_ACK_TIMEOUT)
         unanswered = state.unanswered if first_try else state.unanswered + 1
         outstanding = (*state.outstanding[1 - MAX_OUTSTANDING :], Outstanding(update, now))
         self.state = replace(
-            state, outstanding=outstanding, timeout=timeout, retry_at=now + timeout, unanswered=unanswered
+            state,
+            outstanding=outstanding,
+            timeout=timeout,
+            retry_at=self._not_before(now + timeout, again=True),
+            unanswered=unanswered,
         )
         report: list[Effect] = [Unanswered(state.target, unanswered)] if unanswered else []
         return [*report, SendUpdate(state.target, packet)]
 
     def _send_deregistration(self, state: Deregistering, now: float) -> list[Effect]:
-        if state.tries >= DEREGISTRATION_TRIES:
+        give_up_at = (state.outstanding[0].sent_at if state.outstanding else now) + DEREGISTRATION_PATIENCE
+        if now >= give_up_at:
             return self._deregistered(state, False, now)
-        packet, update = self._compose(state.target, lifetime=0)
-        timeout = state.timeout if state.tries == 0 else 2 * state.timeout
+        packet, update = self._compose(state.target, 0, now)
+        timeout = 2 * state.timeout if state.outstanding else state.timeout
         outstanding = (*state.outstanding, Outstanding(update, now))
-        self.state = replace(
-            state, outstanding=outstanding, timeout=timeout, retry_at=now + timeout, tries=state.tries + 1
-        )
+        retry_at = min(self._not_before(now + timeout, again=True), give_up_at)
+        self.state = replace(state, outstanding=outstanding, timeout=timeout, retry_at=retry_at)
         return [SendUpdate(state.target, packet)]
 
     def compose(self, target: Target, lifetime: int, sequence: int) -> ControlPacket:
@@ -317,7 +326,8 @@ class HomeRegistration:
             ipv4 = self._allocated
         return compose_update(replace(self._wish, ipv4=ipv4, router=router), target, sequence, lifetime)
 
-    def _compose(self, target: Target, lifetime: int) -> tuple[ControlPacket, BindingUpdate]:
+    def _compose(self, target: Target, lifetime: int, now: float) -> tuple[ControlPacket, BindingUpdate]:
+        self._retransmission.sent(target.home_agent, now)
         packet = self.compose(target, lifetime, self._next_sequence)
         assert isinstance(packet.message, BindingUpdate)
         self._next_sequence = next16(self._next_sequence)
@@ -342,16 +352,17 @@ class HomeRegistration:
         if not is_newer16(self._next_sequence, sequence):
             self._next_sequence = next16(sequence)
 
-    def _not_before(self, now: float) -> float:
-        """At most three Binding Updates a second for new care-of addresses (RFC 6275 11.7.1)."""
-        if len(self._sends) < MAX_UPDATE_RATE:
-            return now
-        return max(now, self._sends[0] + 1.0)
+    def _not_before(self, at: float, again: bool = False) -> float:
+        """When the next update may leave for where the present ones go, not before `at`."""
+        target = self.target
+        return at if target is None else self._retransmission.not_before(target.home_agent, at, again)
 
     # ---- answers ---------------------------------------------------------------------------
     def _registration_answered(
         self, state: Registering, answered: Outstanding, ack: BindingAck, now: float
     ) -> list[Effect]:
+        home_agent, took = state.target.home_agent, now - answered.sent_at
+        self._retransmission.answered(home_agent, took, state.bound)
         if state.target.at_home and (ack.status < 128 or ack.status == BindingStatus.NOT_HOME_AGENT):
             self.state = AtHome(state.target, now)  # refused because there is no binding: as good
             return [CameHome(state.target, state.previous)]
@@ -412,7 +423,7 @@ class HomeRegistration:
 
     def _withdraw(self, refused: Refused, now: float) -> list[Effect]:
         """End what the home agent believes; only then is `refused` acted upon."""
-        self.state = Deregistering(refused.target, (), ACK_TIMEOUT, self._not_before(now), 0, refused)
+        self.state = self._deregistering(refused.target, refused, now)
         return self.tick(now)
 
     def _deregistered(self, state: Deregistering, confirmed: bool, now: float) -> list[Effect]:
@@ -433,13 +444,6 @@ class HomeRegistration:
         wait = self._refused_wait
         self._refused_wait = min(2 * wait, MAX_REFUSED_WAIT)
         return now + wait
-
-
-def _answered(outstanding: tuple[Outstanding, ...], ack: BindingAck) -> Outstanding | None:
-    """The update that `ack` answers. Status 135 is exempt from the match (RFC 6275 11.7.3)."""
-    if ack.status == BindingStatus.SEQUENCE_OUT_OF_WINDOW and outstanding:
-        return outstanding[-1]
-    return next((sent for sent in outstanding if sent.update.sequence == ack.sequence), None)
 
 
 def _expiry(binding: Binding) -> Deadline:

@@ -11,7 +11,7 @@ from typing import assert_never
 from mn_agent.binding_update_list import Binding, Target
 from mn_agent.messages import Reaction
 from tunnel.envelope import ControlPacket
-from wire.mobility import BindingUpdate
+from wire.mobility import BindingAck, BindingStatus, BindingUpdate
 
 
 # ---- effects: what the machine asks of the node ------------------------------------------------
@@ -115,6 +115,8 @@ class Registering:
     timeout: float
     retry_at: float
     unanswered: int
+    bound: bool = False
+    """The home agent has a binding already, as far as is known."""
     woken_at: float | None = None
     """Since when payload waits for the acknowledgement, as the mapping may be gone; None if it does not."""
 
@@ -162,7 +164,6 @@ class Deregistering:
     outstanding: tuple[Outstanding, ...]
     timeout: float
     retry_at: float
-    tries: int
     refused: Refused | None = None
 
 
@@ -211,3 +212,10 @@ def payload_waits(state: State) -> bool:
 def unanswered(state: State) -> int:
     """Binding Updates to the present target that have had no answer."""
     return state.unanswered if isinstance(state, Registering) else 0
+
+
+def answered_by(ack: BindingAck, outstanding: tuple[Outstanding, ...]) -> Outstanding | None:
+    """The update that `ack` answers. Status 135 is exempt from the match (RFC 6275 11.7.3)."""
+    if ack.status == BindingStatus.SEQUENCE_OUT_OF_WINDOW and outstanding:
+        return outstanding[-1]
+    return next((sent for sent in outstanding if sent.update.sequence == ack.sequence), None)

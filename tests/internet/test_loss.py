@@ -36,10 +36,10 @@ def test_a_tour_through_all_kinds_of_networks_without_loss_takes_a_round_trip_a_
 
 
 def test_a_tour_with_a_third_of_all_packets_lost_always_gets_there() -> None:
-    """One try succeeds with probability 0.49; tries at 0, 1, 3, 7, 15 s give a 95th percentile of 15 s."""
-    times = sorted(time for seed in range(60) for time in tour(seed, STORM))
-    assert statistics.median(times) <= 1.1
-    assert times[int(0.95 * len(times))] <= 16.0
+    """One try in two succeeds; tries at 0, 1, 3, 7, 15 s would make the 95th percentile 15 s."""
+    times = sorted(time for seed in range(100) for time in tour(seed, STORM))
+    assert statistics.median(times) <= 0.25
+    assert times[int(0.95 * len(times))] <= 3.0
 
 
 def test_chaos_delays_but_never_confuses() -> None:
@@ -55,10 +55,10 @@ def test_a_lost_first_update_is_sent_again_after_a_second_and_a_half() -> None:
     assert world.run_until(world.is_bound, 5.0) == pytest.approx(0.5 + 1.03, abs=0.01)
 
 
-def test_a_lost_update_after_a_move_is_sent_again_after_one_second() -> None:
-    world = World().bind("office").weather("cafe", CUT).plug("eth0", "cafe").run(0.5)
+def test_a_lost_update_after_a_move_is_sent_again_after_as_long_as_answers_take() -> None:
+    world = World().bind("office").weather("cafe", CUT).plug("eth0", "cafe").run(0.1)
     world.weather("cafe", FAIR)
-    assert world.run_until(world.is_bound, 5.0) == pytest.approx(0.53, abs=0.01)
+    assert world.run_until(world.is_bound, 5.0) == pytest.approx(0.05 + 0.03, abs=0.01)
 
 
 @pytest.mark.requirement("R136a")

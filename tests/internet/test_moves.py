@@ -134,7 +134,8 @@ def test_a_lid_closed_for_nine_hours_is_made_good_within_a_second_of_the_first_a
     world.laptop.wake()
     world.run(2.0).plug("eth0", "cafe")
     assert world.run_until(world.is_bound, 3.0) <= 1.1, "duplicate address detection takes a second"
-    assert world.laptop.updates == updates + 2, "one of them before the kernel told that the link is gone"
+    sent = world.laptop.updates - updates
+    assert sent <= 5, "one before the kernel told that the link is gone, the others in that second"
     assert world.passes() == []
 
 

@@ -211,7 +211,7 @@ def test_the_law_notices_a_busy_loop_and_a_node_that_raises() -> None:
 def test_the_law_notices_a_fourth_update_within_a_second() -> None:
     world = bound().run(5.0)
     for _ in range(4):
-        world.laptop.node.registration._sends.clear()
+        world.laptop.node.registration._retransmission._sends.clear()
         world.laptop.node.registration.state = replace(world.laptop.node.registration.state)
         world.laptop.refresh()
         world.timeline.now += 0.1

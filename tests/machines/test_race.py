@@ -123,6 +123,7 @@ def test_silence_of_a_path_in_use_starts_a_race_and_the_other_link_takes_over() 
     asked = {echo.attachment.care_of: echo for echo in script.echoes}
     script.at(30.05).feed(heard(asked[CAFE4])).nothing()
     script.at(30.1).wakes("ask the home agent for an echo")
+    script.at(30.15).wakes("binding update retry")
     sent = script.at(30.0 + HEAD_START).wakes("head start in the race").one()
     assert sent.action.care_of == CAFE4
 

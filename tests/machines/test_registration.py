@@ -6,6 +6,7 @@ import pytest
 
 from mn_agent.actions import AskPathUse, Finished
 from mn_agent.events import PathLastUsed, Refresh, Stop
+from runtime.node import Deadline
 from tests.machines.mobile_node_script import CAFE4, HOME4, MOBILE4, OFFICE6, Script, configuration, link
 from tunnel.path import Encapsulation
 from wire.mobility import AckFlag, BindingStatus, UpdateFlag
@@ -59,7 +60,7 @@ def test_the_first_registration_is_retried_after_1_5_seconds_doubling_to_32() ->
     assert sequences == list(range(100, 108))
 
 
-def test_a_refresh_is_retried_after_one_second_doubling_and_data_flows_meanwhile() -> None:
+def test_a_refresh_is_retried_soon_where_answers_come_soon_doubling_and_data_flows_meanwhile() -> None:
     script = Script()
     script.bind(OFFICE)
     due = script.node.deadline()
@@ -67,9 +68,62 @@ def test_a_refresh_is_retried_after_one_second_doubling_and_data_flows_meanwhile
     assert due.reason == "binding refresh"
     assert 0.76 * 420 <= due.at <= 0.8 * 420
     script.at(due.at).wakes("binding refresh").one()
-    for after in (1, 3, 7, 15, 31):
-        script.at(due.at + after).wakes("binding update retry").one()
+    for after in (0.15, 1, 1.6, 2.8, 5.2, 10, 19.6, 38.8):
+        assert script.sleep() == "binding update retry"
+        assert script.now == pytest.approx(due.at + after)
+        script.one()
         assert script.state == "bound"
+
+
+@pytest.mark.parametrize(
+    ("took", "timeout"),
+    [(0.0, 0.15), (0.1, 0.15), (0.4, 0.6), (1.02, 0.15), (1.4, 0.6)],
+    ids=["at once", "0.1", "0.4", "after duplicate address detection", "that and 0.4"],
+)
+def test_the_first_timeout_is_one_and_a_half_round_trips_that_were_measured(
+    took: float, timeout: float
+) -> None:
+    """The home agent takes a second to look for duplicates before it answers a first registration."""
+    script = Script().at(0.0).links(OFFICE)
+    script.at(took).answer(script.one())
+    script.at(50.0).links(MOBILE)
+    assert script.node.deadline() == Deadline(pytest.approx(50.0 + timeout), "binding update retry")
+
+
+def test_a_round_trip_through_another_network_is_learnt_with_each_answer() -> None:
+    script = Script()
+    script.bind(OFFICE)
+    script.at(50.0).links(MOBILE)
+    sent = script.one()
+    script.at(50.15).wakes("binding update retry")
+    script.at(50.8).answer(sent)
+    script.at(60.0).feed(Refresh())
+    assert script.node.deadline() == Deadline(pytest.approx(61.2), "binding update retry")
+    script.at(60.1).answer(script.one())
+    script.at(70.0).feed(Refresh())
+    assert script.node.deadline() == Deadline(pytest.approx(70.15), "binding update retry")
+
+
+def test_each_care_of_address_has_its_own_back_off() -> None:
+    script = Script()
+    script.bind(OFFICE)
+    script.at(50.0).links(MOBILE)
+    for at in (50.15, 51.0, 51.6):
+        assert script.sleep() == "binding update retry"
+        assert script.now == pytest.approx(at)
+    script.at(52.2).links(CAFE).one()
+    assert script.sleep() == "binding update retry"
+    assert script.now == pytest.approx(52.6)
+
+
+def test_there_are_never_more_than_three_updates_in_a_second_retransmissions_included() -> None:
+    script = Script()
+    script.bind(OFFICE)
+    script.at(50.0).links(MOBILE).one()
+    script.at(50.15).wakes("binding update retry").one()
+    script.at(50.3).links(CAFE).one()
+    script.at(51.15).wakes("binding update retry").one()
+    script.at(51.45).wakes("binding update retry").one()
 
 
 def test_a_binding_that_nobody_refreshes_expires_and_is_not_called_bound_any_more() -> None:
@@ -378,6 +432,7 @@ def test_a_clean_stop_does_not_wait_for_ever() -> None:
     while not any(isinstance(action, Finished) for action in script.actions):
         assert script.sleep() == "deregistration retry"
     assert script.now == pytest.approx(7.0)
+    assert len([a for a in script.actions if isinstance(a, Finished)]) == 1
 
 
 def test_an_acknowledgement_that_nobody_waits_for_is_ignored() -> None:

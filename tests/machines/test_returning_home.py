@@ -199,12 +199,13 @@ def test_a_network_that_only_claims_the_home_prefix_gets_nothing_in_clear() -> N
     script.bind(OFFICE)
     script.at(10.0).links(home_link())
     sent = [script.one()]
-    while script.sleep() == "binding update retry" and script.sent[-1].action.care_of == HOME6:
+    while script.sleep() == "binding update retry" and script.node.target.care_of == HOME6:
         assert guarded(script)
         assert HOME6 in kernel_of(script).addresses
         assert script.routes == ()
         sent.append(script.sent[-1])
     assert len(sent) == 3
+    script.sleep()
     assert script.sent[-1].action.care_of == LEASE4, "after three tries it is a foreign link like any other"
     assert kernel_of(script).on_link == ()
     assert script.state == "registering"
@@ -225,7 +226,7 @@ def test_a_lost_answer_is_asked_for_again_with_a_new_number() -> None:
     script.bind(OFFICE)
     script.at(10.0).links(home_link())
     first = script.one()
-    script.at(11.0).wakes("binding update retry")
+    script.at(10.15).wakes("binding update retry")
     second = script.one()
     assert second.update.sequence == first.update.sequence + 1
     script.answer(first, lifetime=0)
@@ -333,10 +334,10 @@ def test_at_home_refresh_and_stop_send_nothing() -> None:
 def test_expiry_of_the_old_binding_does_not_end_the_attempt() -> None:
     script = Script(configuration(more="[binding]\nlifetime = 12"))
     wlan = link("wlan0", MOBILE4, index=3)
-    script.bind(wlan)
+    script.links(wlan)
+    script.at(0.7).answer(script.one())
     script.at(6.5).links(home_link(), wlan)
-    script.at(7.5).wakes("binding update retry")
-    script.at(9.5).wakes("binding update retry")
+    assert [script.sleep() for _ in range(2)] == ["binding update retry"] * 2
     last = script.one()
     script.at(12.0).wakes("binding expiry")
     assert script.state == "registering"

@@ -98,9 +98,9 @@ def test_a_refresh_that_is_due_anyway_opens_the_path_as_well() -> None:
 def test_a_lost_update_is_repeated_while_payload_waits() -> None:
     script = asleep()
     script.at(100.0).feed(PathSilent())
-    script.at(101.0).wakes("binding update retry")
+    script.at(100.15).wakes("binding update retry")
     assert script.path.interface == HELD
-    script.at(101.1).answer(script.one(), refresh=20)
+    script.at(100.3).answer(script.one(), refresh=20)
     (again,) = [a for a in script.actions if isinstance(a, SendAgain)]
     assert again.since == pytest.approx(99.5), "from the first packet on that had to wait"
 
