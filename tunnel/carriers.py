@@ -6,8 +6,10 @@ Pure. RFC 5555 section 4.1; fail closed: what should be protected and cannot be 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 
-from tunnel.endpoint import Endpoint, Lane
+from tunnel.endpoint import Endpoint
+from tunnel.lane import Lane
 from tunnel.path import Drop, TunnelPath
 from tunnel.plane import Carrier, Send
 
@@ -18,7 +20,11 @@ QUEUE_FULL = Drop("send-queue-full")
 
 
 class Carriers(list[Carrier]):
-    """The underlays that are attached."""
+    """The underlays that are attached. With `trains`, lanes are also given a way to send many at once."""
+
+    def __init__(self, carriers: Iterable[Carrier] = (), trains: bool = False) -> None:
+        super().__init__(carriers)
+        self._trains = trains
 
     def of(self, path: TunnelPath) -> Carrier | None:
         """The one through which packets leave by `path`."""
@@ -40,10 +46,11 @@ class Carriers(list[Carrier]):
             session = endpoint.session(lane.path)
             if session is None:
                 return _refuse_without_keys
-            seal = session.sealer.seal
+            seal = session.sealer
             endpoint.connected(lane)
         path = endpoint.destination(lane.path)
         lane.send_fragmented = carrier.fragmenting_sender(path, seal)
+        lane.train = carrier.train_sender(path, seal) if self._trains else None
         lane.send = carrier.sender(path, seal)
         return lane.send
 

@@ -8,7 +8,7 @@ ECN: RFC 2983, RFC 6040.
 from __future__ import annotations
 
 import struct
-from typing import assert_never
+from typing import Literal, assert_never
 
 from tunnel.path import TLV_HEADER, Drop, Encapsulation
 from wire.checksum import internet_checksum
@@ -46,16 +46,23 @@ def wrap(packet: bytes, encapsulation: Encapsulation) -> bytes:
     match encapsulation:
         case Encapsulation.IP_IN_IP | Encapsulation.UDP:
             return packet
-        case Encapsulation.UDP_TLV:
-            return _TLV_RFC5845.pack(0, protocol_of(packet), len(packet)) + packet
-        case Encapsulation.UDP_TLV_DRAFT:
-            # One octet cannot count most packets; then it says 0 and the UDP length counts (I12).
-            length = len(packet) if len(packet) <= _DRAFT_MAX_LENGTH else 0
-            return _TLV_DRAFT.pack(DRAFT_TLV_TYPES[protocol_of(packet)], length) + packet
+        case Encapsulation.UDP_TLV | Encapsulation.UDP_TLV_DRAFT as kind:
+            return tlv_header(kind, packet[0] >> 4, len(packet)) + packet
         case Encapsulation.ESP | Encapsulation.ESP_UDP:
             raise ValueError("ESP needs keys: see tunnel.payload_esp")
         case _:
             assert_never(encapsulation)
+
+
+def tlv_header(
+    kind: Literal[Encapsulation.UDP_TLV, Encapsulation.UDP_TLV_DRAFT], version: int, length: int
+) -> bytes:
+    """Four octets for an inner packet of `version` (6, else taken for 4) and `length`."""
+    protocol = PROTOCOL_IPV6 if version == 6 else PROTOCOL_IPV4
+    if kind is Encapsulation.UDP_TLV:
+        return _TLV_RFC5845.pack(0, protocol, length)
+    # One octet cannot count most packets; then it says 0 and the UDP length counts (I12).
+    return _TLV_DRAFT.pack(DRAFT_TLV_TYPES[protocol], length if length <= _DRAFT_MAX_LENGTH else 0)
 
 
 def demultiplex(payload: bytes, tlv: TlvLayout | None) -> bytes | Drop:

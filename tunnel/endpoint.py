@@ -10,7 +10,6 @@ itself. A handover is the assignment of `Endpoint.table` and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -19,6 +18,7 @@ from tunnel.encapsulation import KEEPALIVE, demultiplex, esp_in, with_outer_ecn
 from tunnel.forwarding import ASSOCIATION, ForwardingTable, Peer, Way
 from tunnel.fragmentation import fragment_ipv4
 from tunnel.keyring import NO_KEYS, Keyring, Session, Sessions
+from tunnel.lane import CONTROL, MIN_IPV6_MTU, Control, Lane, Pieces, Reply
 from tunnel.path import Drop, TunnelPath
 from tunnel.routable import SUSPECT4, SUSPECT6, routable4, routable6
 from tunnel.security import DUMMY, UNKNOWN_SPI
@@ -36,9 +36,6 @@ from wire.ip import (
     PROTOCOL_UDP,
 )
 from wire.profile import HOME_AGENT_PORT, TlvLayout
-
-MIN_IPV6_MTU = 1280
-"""No link of IPv6 is smaller, so below it the outer packet is fragmented instead (RFC 8200 section 5)."""
 
 MALFORMED = Drop("inner-malformed")
 NOT_HOME = Drop("not-a-home-address")
@@ -59,7 +56,6 @@ _NESTABLE = _TUNNEL_PROTOCOLS | {PROTOCOL_UDP}
 _PORTS = frozenset(port.to_bytes(2, "big") for port in (HOME_AGENT_PORT, UDP_PORT_NAT_TRAVERSAL))
 _ERRORS_PER_SECOND = 200.0  # the bound that RFC 4443 section 2.4 (f) demands
 _ERROR_BURST = 50.0
-_PMTU_MEMORY = 600.0  # seconds that a reduced path MTU is believed, RFC 1191 section 6.3
 
 
 class Role(Enum):
@@ -92,55 +88,6 @@ class EndpointConfig:
     home_agent: frozenset[IPv4Address | IPv6Address] = frozenset()
     tlv: TlvLayout | None = None
     keyring: Keyring = NO_KEYS
-
-
-class Lane:
-    """What the data plane keeps about a path in use. `send` is its carrier's, None until it is connected."""
-
-    __slots__ = ("limit", "path", "reduced_until", "send", "send_fragmented", "sent_at")
-
-    def __init__(self, path: TunnelPath) -> None:
-        self.path = path
-        self.limit = path.inner_mtu
-        """The largest inner packet, in octets; less than the path's own while a router said so."""
-        self.reduced_until = 0.0
-        self.sent_at = 0.0
-        """Seconds of CLOCK_BOOTTIME; the time of the drain, not of the packet."""
-        self.send: Callable[[bytes], object] | None = None
-        self.send_fragmented: Callable[[bytes], object] | None = None
-
-    def reduce(self, path_mtu: int, now: float) -> None:
-        """Believe for a while that outer packets have to be at most `path_mtu` octets.
-
-        Never below the least IPv6 MTU: whoever forges a smaller one only gets outer fragments.
-        """
-        self.limit = min(self.limit, max(self.path.room_in(path_mtu), MIN_IPV6_MTU))
-        self.reduced_until = now + _PMTU_MEMORY
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An ICMP error to write back to the TUN device: the packet was too big."""
-
-    packet: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """Inner fragments, or one packet whose outer packet has to be fragmented, for `lane`."""
-
-    lane: Lane
-    packets: tuple[bytes, ...]
-    fragment_outer: bool = False
-
-
-class Control(Enum):
-    """The verdict on a control packet."""
-
-    CONTROL = "control"
-
-
-CONTROL = Control.CONTROL
 
 
 class Endpoint:
@@ -191,6 +138,23 @@ class Endpoint:
     def outbound(self, packet: bytes, now: float) -> Lane | Drop | Reply | Pieces:
         """Judge a packet that came from the TUN device: usually the lane that carries it."""
         size = len(packet)
+        lane = self._lane_for(packet, size)
+        if isinstance(lane, Lane) and size > lane.limit:
+            return self._oversize(lane, packet, now)
+        return lane
+
+    def outbound_super(self, head: bytes, size: int, largest: int, segments: int) -> Lane | Drop | None:
+        """Judge a super-packet of `size` octets by its headers: the verdict on each of its segments.
+
+        None if the `largest` of them is too large, so that they have to be judged one by one.
+        """
+        lane = self._lane_for(head, size)
+        if isinstance(lane, Drop):
+            return self.drop(lane, segments - 1)
+        return lane if largest <= lane.limit else None
+
+    def _lane_for(self, packet: bytes, size: int) -> Lane | Drop:
+        """The lane for a packet whose headers, at least, are in `packet`."""
         if size < 20:
             return self.drop(MALFORMED)
         version = packet[0] >> 4
@@ -215,10 +179,7 @@ class Endpoint:
         way = self.table.find(home)
         if way is None:
             return self.drop(NOT_HOME)
-        lane = self._lanes.get(id(way.path)) or self._open_lane(way)
-        if size > lane.limit:
-            return self._oversize(lane, packet, now)
-        return lane
+        return self._lanes.get(id(way.path)) or self._open_lane(way)
 
     def inbound(self, peer: Peer, packet: bytes, outer_tos: int = 0) -> bytes | Control | Drop:
         """Judge what followed the UDP header, or the outer IP header (`peer` with port 0).
@@ -268,14 +229,17 @@ class Endpoint:
         for a packet that has come to say just that.
         """
         spi = int.from_bytes(esp[:4], "big")
-        session = self._sessions.find(spi)
+        session = self.receiver(spi)
         if session is None:
             return self.drop(UNKNOWN_SPI)
         opened = session.opener.open(esp)
         if isinstance(opened, Drop):
             return self.drop(opened)
         session.hear(peer)
-        next_header, packet = opened
+        return self.inbound_opened(spi, *opened, outer_tos)
+
+    def inbound_opened(self, spi: int, next_header: int, packet: bytes, outer_tos: int = 0) -> bytes | Drop:
+        """Judge what was in an authentic ESP packet."""
         if next_header == NO_NEXT_HEADER:
             return DUMMY
         if len(packet) < 20 or _PROTOCOLS.get(packet[0] >> 4) != next_header:
@@ -298,6 +262,10 @@ class Endpoint:
     def session(self, path: TunnelPath) -> Session | None:
         """What seals the packets of a protected path. None without keys: then nothing may leave."""
         return self._sessions.sender(path.spi)
+
+    def receiver(self, spi: int) -> Session | None:
+        """What opens the packets that come under `spi`."""
+        return self._sessions.find(spi)
 
     def connected(self, lane: Lane) -> None:
         """The protected `lane` was connected, until the other end is heard from elsewhere."""

@@ -17,7 +17,7 @@ from tunnel.payload_esp import PayloadAssociation, PayloadOpener, PayloadSealer
 from tunnel.persistent import PersistentMap
 
 if TYPE_CHECKING:
-    from tunnel.endpoint import Lane
+    from tunnel.lane import Lane
 
 ADDRESSES_HEARD = 4
 """From how many outer addresses of one mobile node the port is kept in mind: old and new path of a move."""

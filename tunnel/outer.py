@@ -42,7 +42,7 @@ def _payload(packet: bytes, path: TunnelPath, local_port: int, seal: Seal | None
     if kind.protected:
         if seal is None:
             raise ValueError("a protected path needs keys")
-        esp = seal(packet)
+        esp = seal.seal(packet)
         if not kind.in_udp:
             return PROTOCOL_ESP, esp
         # Without a checksum, as in tunnel.underlay: the ICV says more.

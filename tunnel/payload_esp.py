@@ -45,6 +45,14 @@ def _trailers(next_header: int) -> tuple[bytes, ...]:
 _AFTER_IPV4, _AFTER_IPV6 = _trailers(PROTOCOL_IPV4), _trailers(PROTOCOL_IPV6)
 _DUMMY = append_trailer(b"", NO_NEXT_HEADER)
 
+SEALED_BEFORE, SEALED_AFTER = ESP_HEADER + _IV, _ICV
+"""Octets that sealing puts around inner packet and trailer."""
+
+
+def trailer(version: int, length: int) -> bytes:
+    """What is sealed behind an inner packet of this version and length in octets."""
+    return (_AFTER_IPV6 if version == 6 else _AFTER_IPV4)[length & 3]
+
 
 @dataclass(frozen=True, slots=True)
 class PayloadAssociation:
@@ -72,12 +80,13 @@ class AssociationExhausted(OSError):
 class PayloadSealer:
     """The sending end of an association."""
 
-    __slots__ = ("_encrypt", "_instance", "_salt", "_spi", "next_sequence")
+    __slots__ = ("_encrypt", "_encrypt_into", "_instance", "_salt", "_spi", "next_sequence")
 
     def __init__(
         self, association: PayloadAssociation, random_bytes: Callable[[int], bytes] = os.urandom
     ) -> None:
-        self._encrypt = AESGCM(association.key).encrypt
+        cipher = AESGCM(association.key)
+        self._encrypt, self._encrypt_into = cipher.encrypt, cipher.encrypt_into
         self._instance = random_bytes(_IV - _SEQUENCE.size)
         self._salt = association.salt
         self._spi = association.spi
@@ -88,27 +97,37 @@ class PayloadSealer:
 
         Raises AssociationExhausted instead of ever using a number twice.
         """
+        plaintext = packet + trailer(packet[0] >> 4, len(packet)) if packet else _DUMMY
+        head = self._next_head()
+        return head + self._encrypt(self._salt + head[ESP_HEADER:], plaintext, head[:ESP_HEADER])
+
+    def seal_into(self, plaintext: memoryview, target: memoryview) -> None:
+        """The same for an inner packet that has its trailer already.
+
+        `target` is SEALED_BEFORE and SEALED_AFTER octets longer, and elsewhere. Raises AssociationExhausted.
+        """
+        head = self._next_head()
+        target[:SEALED_BEFORE] = head
+        self._encrypt_into(
+            self._salt + head[ESP_HEADER:], plaintext, head[:ESP_HEADER], target[SEALED_BEFORE:]
+        )
+
+    def _next_head(self) -> bytes:
         sequence = self.next_sequence
         if sequence > MAX_SEQUENCE:
             raise AssociationExhausted
         self.next_sequence = sequence + 1
-        if not packet:
-            plaintext = _DUMMY
-        elif packet[0] >> 4 == 6:
-            plaintext = packet + _AFTER_IPV6[len(packet) & 3]
-        else:
-            plaintext = packet + _AFTER_IPV4[len(packet) & 3]
-        head = _HEAD.pack(self._spi, sequence, self._instance, sequence)
-        return head + self._encrypt(self._salt + head[ESP_HEADER:], plaintext, head[:ESP_HEADER])
+        return _HEAD.pack(self._spi, sequence, self._instance, sequence)
 
 
 class PayloadOpener:
     """The receiving end of an association. `newest` says whether the last packet was ahead of all before."""
 
-    __slots__ = ("_decrypt", "_salt", "newest", "window")
+    __slots__ = ("_decrypt", "_decrypt_into", "_salt", "newest", "window")
 
     def __init__(self, association: PayloadAssociation, window: ReplayWindow | None = None) -> None:
-        self._decrypt = AESGCM(association.key).decrypt
+        cipher = AESGCM(association.key)
+        self._decrypt, self._decrypt_into = cipher.decrypt, cipher.decrypt_into
         self._salt = association.salt
         self.window = window or ReplayWindow(size=WINDOW)
         self.newest = False
@@ -119,20 +138,43 @@ class PayloadOpener:
         As for signalling, the window is asked before the ICV is computed and told only after it was right.
         The caller has found this opener by the SPI.
         """
-        if len(esp) < _SHORTEST or len(esp) % PAYLOAD_ESP_ALIGNMENT:
-            return MALFORMED
-        (sequence,) = _SEQUENCE.unpack_from(esp, 4)
-        window = self.window
-        if not window.check(sequence):
-            return REPLAYED
-        nonce = self._salt + esp[ESP_HEADER : ESP_HEADER + _IV]
+        sequence = self._due(esp)
+        if isinstance(sequence, Drop):
+            return sequence
+        nonce = self._salt + esp[ESP_HEADER:SEALED_BEFORE]
         try:
-            plaintext = self._decrypt(nonce, esp[ESP_HEADER + _IV :], esp[:ESP_HEADER])
+            plaintext = self._decrypt(nonce, esp[SEALED_BEFORE:], esp[:ESP_HEADER])
         except InvalidTag:
             return BAD_ICV
-        self.newest = sequence > window.highest
-        window.accept(sequence)
+        self._accept(sequence)
         try:
             return split_trailer(plaintext)
         except DecodeError:
             return MALFORMED
+
+    def open_into(self, esp: memoryview, target: memoryview) -> Drop | None:
+        """The same, with inner packet and trailer left in `target`, which has exactly the room for them.
+
+        A refusal may leave anything there.
+        """
+        sequence = self._due(esp)
+        if isinstance(sequence, Drop):
+            return sequence
+        nonce = self._salt + esp[ESP_HEADER:SEALED_BEFORE]
+        try:
+            self._decrypt_into(nonce, esp[SEALED_BEFORE:], esp[:ESP_HEADER], target)
+        except InvalidTag:
+            return BAD_ICV
+        self._accept(sequence)
+        return None
+
+    def _due(self, esp: bytes | memoryview) -> int | Drop:
+        """The sequence number of a packet that is worth deciphering."""
+        if len(esp) < _SHORTEST or len(esp) % PAYLOAD_ESP_ALIGNMENT:
+            return MALFORMED
+        (sequence,) = _SEQUENCE.unpack_from(esp, 4)
+        return sequence if self.window.check(sequence) else REPLAYED
+
+    def _accept(self, sequence: int) -> None:
+        self.newest = sequence > self.window.highest
+        self.window.accept(sequence)

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from tunnel.endpoint import EndpointConfig
 from tunnel.forwarding import ForwardingTable
+from tunnel.framing import Framing
 from tunnel.path import Arrival, TunnelPath
 
 OnControl = Callable[[bytes, Arrival], None]
@@ -22,8 +23,38 @@ OnFault = Callable[[str], None]
 """Takes the reason why the data plane cannot go on as before. Called once a fault, in its own thread."""
 Send = Callable[[bytes], object]
 """Sends one inner packet by one path; OSError (BlockingIOError when the queue is full) if it cannot."""
-Seal = Callable[[bytes], bytes]
-"""Makes an ESP packet of an inner packet; OSError when its keys are used up."""
+
+
+class Seal(Protocol):
+    """The sealing end of what protects a path; OSError when its keys are used up."""
+
+    def seal(self, packet: bytes) -> bytes:
+        """An ESP packet of an inner packet."""
+        ...
+
+    def seal_into(self, plaintext: memoryview, target: memoryview) -> None:
+        """The same from and to somewhere: see `tunnel.payload_esp.PayloadSealer`."""
+        ...
+
+
+class TrainSender(Protocol):
+    """Sends many inner packets of one length by one path, in few system calls."""
+
+    framing: Framing
+    """What has to stand around each of them in its row."""
+
+    def most(self, width: int) -> int:
+        """How many rows of `width` octets leave by one system call."""
+        ...
+
+    def send(self, rows: memoryview, width: int, tos: int) -> int:
+        """Send rows without gaps, each of `width` octets, the last perhaps shorter; how many have left.
+
+        At most `most(width)` rows. OSError, and none has left, as for `Send`.
+        """
+        ...
+
+
 OnSilence = Callable[[], None]
 """Called when packets leave for a while and none comes back, and when the first one cannot leave because its
 path is held (tunnel.path.held). Called in the data plane's own thread."""
@@ -110,6 +141,10 @@ class Carrier(Protocol):
         """The same for the rare packet whose outer packet has to be fragmented."""
         ...
 
+    def train_sender(self, path: TunnelPath, seal: Seal | None) -> TrainSender | None:
+        """The same for many packets at once; None where there is no way."""
+        ...
+
     def path_mtu(self, path: TunnelPath) -> int:
         """What the kernel knows of the MTU towards `path.remote`, in octets of the outer packet."""
         ...
@@ -120,6 +155,11 @@ class Device(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def vnet_header(self) -> bool:
+        """Whether each packet has a header before it: see `tunnel.offload.vnet`."""
+        ...
+
     def fileno(self) -> int: ...
 
 

@@ -18,7 +18,8 @@ from typing import assert_never
 
 from tunnel.carriers import reason_not_sent
 from tunnel.control_intake import ControlIntake
-from tunnel.endpoint import Control, Endpoint, Lane, Pieces, Reply, Role
+from tunnel.endpoint import Endpoint, Role
+from tunnel.lane import Control, Lane, Pieces, Reply
 from tunnel.loop import BATCH, Drain, PlaneLoop
 from tunnel.path import HELD, Drop, TunnelPath
 from tunnel.plane import (

@@ -8,13 +8,27 @@ late instead of never.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Protocol
 
 KEPT = 2048
 """Packets, whatever the number of bindings: at most about 3 MiB."""
 OLDEST = 2.0
 """Seconds: what is older is of no use to anybody any more."""
+
+
+class Whole(Protocol):
+    """A super-packet, remembered as it is until the memory that it lies in is used for another one."""
+
+    @property
+    def head(self) -> bytes:
+        """Its headers."""
+        ...
+
+    def packets(self) -> Sequence[bytes]:
+        """What it stands for; nothing if it is no more."""
+        ...
 
 
 class RecentPackets:
@@ -28,7 +42,7 @@ class RecentPackets:
 
     def __init__(self, by_source: bool) -> None:
         self._by_source = by_source
-        self._packets: deque[tuple[float, bytes]] = deque(maxlen=KEPT)
+        self._packets: deque[tuple[float, bytes | Whole]] = deque(maxlen=KEPT)
         self.remember = self._packets.append
 
     def take(
@@ -39,13 +53,13 @@ class RecentPackets:
         hosts = {n.network_address.packed for n in networks if n.prefixlen == n.max_prefixlen}
         prefixes = tuple(n for n in networks if n.prefixlen < n.max_prefixlen)
         begin = max(since, now - OLDEST)
-        taken = []
+        taken: list[bytes] = []
         for at, packet in reversed(tuple(self._packets)):
             if at < begin:
                 break
-            home = self._home(packet)
+            home = self._home(packet if isinstance(packet, bytes) else packet.head)
             if home in hosts or (home and prefixes and _within(home, prefixes)):
-                taken.append(packet)
+                taken.extend((packet,) if isinstance(packet, bytes) else reversed(packet.packets()))
         return tuple(reversed(taken))
 
     def _home(self, packet: bytes) -> bytes:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from tunnel.endpoint import Endpoint
+from tunnel.offload.plane import OffloadPlane
 from tunnel.plane import DataPlane, DataPlaneChoice, OnControl, OnFault, OnSilence, Tier, TierReport
 from tunnel.portable import PortablePlane
-from tunnel.tun import TunDevice
+from tunnel.tun import NoOffloads, TunDevice
 
 
 class TierUnavailable(Exception):
@@ -64,7 +65,21 @@ def _portable_plane(device: TunDevice, wiring: Wiring) -> DataPlane:
     return PortablePlane(device, wiring.endpoint, wiring.on_control, wiring.on_fault, wiring.on_silence)
 
 
-_WAYS: Mapping[Tier, _Way] = {Tier.PORTABLE: _Way(TunDevice.open, _portable_plane)}
+def _offloading_device(name: str, mtu: int) -> TunDevice:
+    try:
+        return TunDevice.open(name, mtu, offload=True)
+    except NoOffloads as error:
+        raise TierUnavailable(str(error)) from None
+
+
+def _offload_plane(device: TunDevice, wiring: Wiring) -> DataPlane:
+    return OffloadPlane(device, wiring.endpoint, wiring.on_control, wiring.on_fault, wiring.on_silence)
+
+
+_WAYS: Mapping[Tier, _Way] = {
+    Tier.OFFLOAD: _Way(_offloading_device, _offload_plane),
+    Tier.PORTABLE: _Way(TunDevice.open, _portable_plane),
+}
 
 
 def open_tunnel(choice: DataPlaneChoice, name: str, mtu: int, wiring: Wiring) -> Tunnel:

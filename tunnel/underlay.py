@@ -12,15 +12,18 @@ import secrets
 import socket
 import struct
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import assert_never
 
 from tunnel.control_filter import accept_nothing
 from tunnel.encapsulation import tos_of, wrap
+from tunnel.framing import framing_of
+from tunnel.offload.trains import Address, CheckedUdpTrain, Marks, RawTrain, SealedTrain, UdpTrain
 from tunnel.outer import outer_fragments
 from tunnel.path import Encapsulation, TunnelPath
-from tunnel.plane import Intake, IntakeKind, Seal, Send
+from tunnel.plane import Intake, IntakeKind, Seal, Send, TrainSender
 from tunnel.underlay_sockets import (
     HOP_LIMIT,
     Ways,
@@ -36,10 +39,8 @@ from wire.ip import PROTOCOL_ESP, PROTOCOL_IPV4, PROTOCOL_IPV6, PROTOCOL_MOBILIT
 _IP_MTU, _IPV6_MTU = 14, 24  # linux/in.h and in6.h; the socket module does not name them
 
 _INT = struct.Struct("=i")
-_Marks = tuple[list[tuple[int, int, bytes]], ...]
-_MARKS4: _Marks = tuple([(socket.IPPROTO_IP, socket.IP_TOS, _INT.pack(tos))] for tos in range(256))
-_MARKS6: _Marks = tuple([(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _INT.pack(tos))] for tos in range(256))
-_Address = tuple[str, int] | tuple[str, int, int, int]
+_MARKS4: Marks = tuple([(socket.IPPROTO_IP, socket.IP_TOS, _INT.pack(tos))] for tos in range(256))
+_MARKS6: Marks = tuple([(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _INT.pack(tos))] for tos in range(256))
 
 
 class Underlay(ABC):
@@ -88,6 +89,10 @@ class Underlay(ABC):
                 self._header_included.sendto(piece, address)
 
         return send_fragmented
+
+    @abstractmethod
+    def train_sender(self, path: TunnelPath, seal: Seal | None) -> TrainSender | None:
+        """How to send many inner packets by `path` at once; never fragments."""
 
     def path_mtu(self, path: TunnelPath) -> int:
         """The MTU towards `path.remote` as far as it is believed: the link's, or less if a router said so."""
@@ -158,9 +163,25 @@ class Ipv4Underlay(Underlay):
             case Encapsulation.ESP_UDP:
                 if self._esp is None or seal is None:
                     return _refuse
-                return _wrapping_sender(self._esp, address, seal, _MARKS4)
+                return _wrapping_sender(self._esp, address, seal.seal, _MARKS4)
             case Encapsulation.ESP:
                 return _refuse
+            case _:
+                assert_never(path.encapsulation)
+
+    def train_sender(self, path: TunnelPath, seal: Seal | None) -> TrainSender | None:
+        address, framing = (str(path.remote), path.remote_port), framing_of(path.encapsulation)
+        match path.encapsulation:
+            case Encapsulation.IP_IN_IP:
+                return RawTrain(self._ipv4, self._ipv6, (address[0], 0), _MARKS4, framing)
+            case Encapsulation.UDP | Encapsulation.UDP_TLV | Encapsulation.UDP_TLV_DRAFT:
+                return UdpTrain(self._udp, address, _MARKS4, framing)
+            case Encapsulation.ESP_UDP:
+                if self._esp is None or seal is None:
+                    return None
+                return SealedTrain(CheckedUdpTrain(self._esp, address, _MARKS4, framing), seal)
+            case Encapsulation.ESP:
+                return None
             case _:
                 assert_never(path.encapsulation)
 
@@ -217,10 +238,18 @@ class Ipv6Underlay(Underlay):
     def sender(self, path: TunnelPath, seal: Seal | None) -> Send:
         address = (str(path.remote), 0, 0, 0)
         if path.encapsulation is Encapsulation.ESP and seal is not None:
-            return _wrapping_sender(self._esp, address, seal, _MARKS6)
+            return _wrapping_sender(self._esp, address, seal.seal, _MARKS6)
         if path.encapsulation is not Encapsulation.IP_IN_IP:
             return _refuse
         return _by_version(_sender(self._ipv4, address, _MARKS6), _sender(self._ipv6, address, _MARKS6))
+
+    def train_sender(self, path: TunnelPath, seal: Seal | None) -> TrainSender | None:
+        address, framing = (str(path.remote), 0, 0, 0), framing_of(path.encapsulation)
+        if path.encapsulation is Encapsulation.ESP and seal is not None:
+            return SealedTrain(RawTrain(self._esp, self._esp, address, _MARKS6, framing), seal)
+        if path.encapsulation is not Encapsulation.IP_IN_IP:
+            return None
+        return RawTrain(self._ipv4, self._ipv6, address, _MARKS6, framing)
 
     def port_of(self, path: TunnelPath) -> int:
         return 0
@@ -263,7 +292,7 @@ def open_ipv6_underlay(
     return Ipv6Underlay(local, Ways(interface or "", mark, believe_routers), protected, icmp)
 
 
-def _sender(opened: socket.socket, address: _Address, marks: _Marks) -> Send:
+def _sender(opened: socket.socket, address: Address, marks: Marks) -> Send:
     """Send a packet as it is; its DSCP and ECN go to the outer header when they are not zero."""
     sendto, sendmsg = opened.sendto, opened.sendmsg
 
@@ -277,7 +306,9 @@ def _sender(opened: socket.socket, address: _Address, marks: _Marks) -> Send:
     return send
 
 
-def _wrapping_sender(opened: socket.socket, address: _Address, wrapped: Seal, marks: _Marks) -> Send:
+def _wrapping_sender(
+    opened: socket.socket, address: Address, wrapped: Callable[[bytes], bytes], marks: Marks
+) -> Send:
     sendto, sendmsg = opened.sendto, opened.sendmsg
 
     def send(packet: bytes) -> None:
@@ -307,7 +338,7 @@ def _refuse(packet: bytes) -> None:
     raise OSError(errno.EPROTONOSUPPORT, "no such encapsulation over this family")
 
 
-def _send_control(opened: socket.socket, packet: bytes, address: _Address) -> str | None:
+def _send_control(opened: socket.socket, packet: bytes, address: Address) -> str | None:
     try:
         opened.sendto(packet, address)
     except OSError as error:

@@ -14,9 +14,10 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from tests.internet.weather import Address, Datagram
 from tunnel.carriers import Carriers, reason_not_sent
 from tunnel.encapsulation import protocol_of, wrap
-from tunnel.endpoint import CONTROL, Endpoint, EndpointConfig, Lane, Pieces, Role
+from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.forwarding import ForwardingTable, peer_of
 from tunnel.keyring import Sessions
+from tunnel.lane import CONTROL, Lane, Pieces
 from tunnel.path import HELD, Arrival, TunnelPath
 from tunnel.plane import Intake, Seal, Send
 from tunnel.recent import RecentPackets

@@ -23,8 +23,10 @@ from tests.lab.tunnel_ends import (
     HOME4,
     HOME6,
     PORT,
+    TIERS,
     TLV,
     End,
+    Tier,
     Tunnel,
     cn_of,
     echo_forever,
@@ -58,9 +60,16 @@ EVERY_FORMAT = [*FORMATS, (Encapsulation.ESP_UDP, 4), (Encapsulation.ESP, 6)]
 UPDATE = BindingUpdate(7, 420, UpdateFlag.HOME | UpdateFlag.ACKNOWLEDGE)
 
 
+@pytest.fixture(scope="module", params=TIERS, ids=str)
+def tier(request: pytest.FixtureRequest) -> Tier:
+    """Each test of this module runs once with each tier."""
+    found: Tier = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
-def ends() -> Iterator[Tunnel]:
-    with tunnel() as both:
+def ends(tier: Tier) -> Iterator[Tunnel]:
+    with tunnel(tier=tier) as both:
         yield both
 
 
@@ -107,8 +116,10 @@ def transfer(mobile_node: End, home_agent: End, version: int, octets: int) -> by
 
 # ---- formats --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("encapsulation", "outer"), EVERY_FORMAT)
-def test_udp_and_tcp_of_both_families_pass_in_every_format(encapsulation: Encapsulation, outer: int) -> None:
-    with tunnel(TLV.get(encapsulation)) as ends:
+def test_udp_and_tcp_of_both_families_pass_in_every_format(
+    tier: Tier, encapsulation: Encapsulation, outer: int
+) -> None:
+    with tunnel(TLV.get(encapsulation), tier=tier) as ends:
         ends.use(path(encapsulation, outer))
         for version in (4, 6):
             for size in (0, 1, 517, 1300):
@@ -138,8 +149,10 @@ def first_tunnelled(capture: socket.socket, protocol: int) -> tuple[IPv4Header |
 @pytest.mark.requirement("R083", "R086c", "R086d", "R089a", "R109", "R111")
 @pytest.mark.parametrize(("encapsulation", "outer"), FORMATS)
 @pytest.mark.parametrize("version", [4, 6])
-def test_the_outer_packet_octet_by_octet(encapsulation: Encapsulation, outer: int, version: int) -> None:
-    with tunnel(TLV.get(encapsulation)) as ends, ends.home_agent.capture("one") as capture:
+def test_the_outer_packet_octet_by_octet(
+    tier: Tier, encapsulation: Encapsulation, outer: int, version: int
+) -> None:
+    with tunnel(TLV.get(encapsulation), tier=tier) as ends, ends.home_agent.capture("one") as capture:
         ends.use(path(encapsulation, outer))
         exchange(ends.mobile_node, ends.home_agent, version, b"hello")
         protocol = 17 if encapsulation.in_udp else (41 if version == 6 else 4)
@@ -170,9 +183,9 @@ def test_the_outer_packet_octet_by_octet(encapsulation: Encapsulation, outer: in
 )
 @pytest.mark.parametrize("version", [4, 6])
 def test_dscp_and_ecn_are_copied_out_and_congestion_comes_back_in(
-    encapsulation: Encapsulation, outer: int, version: int
+    tier: Tier, encapsulation: Encapsulation, outer: int, version: int
 ) -> None:
-    with tunnel(TLV.get(encapsulation)) as ends, ends.home_agent.capture("one") as capture:
+    with tunnel(TLV.get(encapsulation), tier=tier) as ends, ends.home_agent.capture("one") as capture:
         ends.use(path(encapsulation, outer))
         with (
             ends.home_agent.socket(family_of(version), socket.SOCK_DGRAM) as there,
@@ -205,7 +218,7 @@ def test_dscp_and_ecn_are_copied_out_and_congestion_comes_back_in(
 
 
 # ---- handover -------------------------------------------------------------------------------------------
-def test_a_path_swap_under_traffic_loses_nothing() -> None:
+def test_a_path_swap_under_traffic_loses_nothing(tier: Tier) -> None:
     paths = [
         path(Encapsulation.UDP, 4, "one"),
         path(Encapsulation.IP_IN_IP, 6, "two"),
@@ -213,17 +226,17 @@ def test_a_path_swap_under_traffic_loses_nothing() -> None:
         path(Encapsulation.UDP, 4, "two"),
         path(Encapsulation.IP_IN_IP, 6, "one"),
     ]
-    _swap_paths(paths)
+    _swap_paths(tier, paths)
 
 
 @pytest.mark.requirement("R136b", "R136g")
-def test_a_swap_of_protected_paths_that_toggles_udp_loses_nothing() -> None:
+def test_a_swap_of_protected_paths_that_toggles_udp_loses_nothing(tier: Tier) -> None:
     kinds = ((Encapsulation.ESP_UDP, 4), (Encapsulation.ESP, 6))
-    _swap_paths([path(kind, outer, link) for link in ("one", "two") for kind, outer in kinds])
+    _swap_paths(tier, [path(kind, outer, link) for link in ("one", "two") for kind, outer in kinds])
 
 
-def _swap_paths(paths: list[TunnelPath]) -> None:
-    with tunnel() as ends:
+def _swap_paths(tier: Tier, paths: list[TunnelPath]) -> None:
+    with tunnel(tier=tier) as ends:
         ends.use(paths[0], accept=paths)
         for version in (4, 6):
             exchange(ends.mobile_node, ends.home_agent, version, b"neighbours are resolved")
@@ -379,8 +392,8 @@ def test_control_for_other_addresses_and_other_traffic_is_not_heard(ends: Tunnel
     assert home_agent.control == []
 
 
-def test_a_flood_of_forged_control_is_bounded_and_data_still_passes() -> None:
-    with tunnel() as ends:
+def test_a_flood_of_forged_control_is_bounded_and_data_still_passes(tier: Tier) -> None:
+    with tunnel(tier=tier) as ends:
         mobile_node, home_agent = ends.mobile_node, ends.home_agent
         ends.use(path(Encapsulation.UDP, 4, "one"))
         forged = IPv6Header(HOME6, AGENT6, 135, 24).encode() + bytes(24)
@@ -427,8 +440,8 @@ def ping(end: End, version: int, size: int, fragmentation: str) -> subprocess.Co
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_packet_above_the_path_is_answered_with_its_mtu(version: int) -> None:
-    with tunnel(device_mtu=1500) as ends:
+def test_a_packet_above_the_path_is_answered_with_its_mtu(tier: Tier, version: int) -> None:
+    with tunnel(device_mtu=1500, tier=tier) as ends:
         ends.use(path(Encapsulation.UDP, 4))
         assert ping(ends.mobile_node, version, 1472, "do").returncode == 0
         refused = ping(ends.mobile_node, version, 1473, "do")
@@ -440,16 +453,16 @@ def test_a_packet_above_the_path_is_answered_with_its_mtu(version: int) -> None:
         transfer(ends.mobile_node, ends.home_agent, version, 300_000)
 
 
-def test_ipv4_without_df_is_fragmented_inside_the_tunnel() -> None:
-    with tunnel(device_mtu=1500) as ends:
+def test_ipv4_without_df_is_fragmented_inside_the_tunnel(tier: Tier) -> None:
+    with tunnel(device_mtu=1500, tier=tier) as ends:
         ends.use(path(Encapsulation.UDP, 4))
         assert ping(ends.mobile_node, 4, 1500, "dont").returncode == 0
         assert ends.home_agent.plane.counters().rx_packets == 2
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_smaller_mtu_on_the_way_is_learnt_and_told(version: int) -> None:
-    with tunnel(device_mtu=1500) as ends:
+def test_a_smaller_mtu_on_the_way_is_learnt_and_told(tier: Tier, version: int) -> None:
+    with tunnel(device_mtu=1500, tier=tier) as ends:
         ends.use(path(Encapsulation.UDP, 4))
         ip(ends.mobile_node.namespace, "link set one mtu 1400")
         refused = ping(ends.mobile_node, version, 1472, "do")
@@ -459,8 +472,8 @@ def test_a_smaller_mtu_on_the_way_is_learnt_and_told(version: int) -> None:
 
 
 @pytest.mark.parametrize("outer", [4, 6])
-def test_a_path_below_the_least_ipv6_mtu_still_carries_it(outer: int) -> None:
-    with tunnel(device_mtu=1500) as ends:
+def test_a_path_below_the_least_ipv6_mtu_still_carries_it(tier: Tier, outer: int) -> None:
+    with tunnel(device_mtu=1500, tier=tier) as ends:
         encapsulation = Encapsulation.UDP if outer == 4 else Encapsulation.IP_IN_IP
         ends.use(path(encapsulation, outer, mtu=1280))
         for end in (ends.mobile_node, ends.home_agent):
@@ -470,8 +483,8 @@ def test_a_path_below_the_least_ipv6_mtu_still_carries_it(outer: int) -> None:
 
 
 # ---- faults ---------------------------------------------------------------------------------------------
-def test_a_deleted_device_is_reported_once_without_spinning_and_can_be_renewed() -> None:
-    with tunnel() as ends:
+def test_a_deleted_device_is_reported_once_without_spinning_and_can_be_renewed(tier: Tier) -> None:
+    with tunnel(tier=tier) as ends:
         mobile_node = ends.mobile_node
         ends.use(path(Encapsulation.UDP, 4))
         exchange(mobile_node, ends.home_agent, 4, b"before")
@@ -486,7 +499,7 @@ def test_a_deleted_device_is_reported_once_without_spinning_and_can_be_renewed()
         assert mobile_node.faults == ["TUN device mip0 is gone: File descriptor in bad state"]
         assert mobile_node.plane.counters().drops["tun-gone"] == 20
         with inside(mobile_node.namespace):
-            renewed = TunDevice.open("mip0", 1400)
+            renewed = TunDevice.open("mip0", 1400, tier.offload)
         mobile_node.plane.renew(renewed)
         ip(mobile_node.namespace, f"addr add {HOME4}/32 dev mip0")
         ip(mobile_node.namespace, "route add default dev mip0 table 100")
@@ -494,8 +507,8 @@ def test_a_deleted_device_is_reported_once_without_spinning_and_can_be_renewed()
         renewed.close()
 
 
-def test_a_link_that_goes_down_and_up_again_is_survived() -> None:
-    with tunnel() as ends:
+def test_a_link_that_goes_down_and_up_again_is_survived(tier: Tier) -> None:
+    with tunnel(tier=tier) as ends:
         way = path(Encapsulation.UDP, 4)
         ends.use(way)
         exchange(ends.mobile_node, ends.home_agent, 4, b"before")

@@ -25,8 +25,10 @@ from tests.lab.tunnel_ends import (
     HOME4,
     HOME6,
     PORT,
+    TIERS,
     TO_HOME_AGENT,
     TO_MOBILE_NODE,
+    Tier,
     Tunnel,
     cn_of,
     family_of,
@@ -48,9 +50,16 @@ IN_UDP, BARE = (Encapsulation.ESP_UDP, 4), (Encapsulation.ESP, 6)
 SECRET = b"nobody else may read this" * 3
 
 
+@pytest.fixture(scope="module", params=TIERS, ids=str)
+def tier(request: pytest.FixtureRequest) -> Tier:
+    """Each test of this module runs once with each tier."""
+    found: Tier = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
-def ends() -> Iterator[Tunnel]:
-    with tunnel() as both:
+def ends(tier: Tier) -> Iterator[Tunnel]:
+    with tunnel(tier=tier) as both:
         yield both
 
 
@@ -87,8 +96,14 @@ def tshark(file: Path, *fields: str) -> list[dict[str, list[str]]]:
 
 @pytest.mark.requirement("R135")
 @pytest.mark.parametrize("version", [4, 6])
-def test_tshark_with_the_keys_reads_esp_in_udp_4500_both_ways(tmp_path: Path, version: int) -> None:
-    with tunnel() as ends, ends.home_agent.capture("one") as to, ends.mobile_node.capture("one") as back:
+def test_tshark_with_the_keys_reads_esp_in_udp_4500_both_ways(
+    tier: Tier, tmp_path: Path, version: int
+) -> None:
+    with (
+        tunnel(tier=tier) as ends,
+        ends.home_agent.capture("one") as to,
+        ends.mobile_node.capture("one") as back,
+    ):
         ends.use(path(*IN_UDP))
         exchange(ends.mobile_node, ends.home_agent, version, SECRET)
         packets = frames(to, 1) + frames(back, 1)
@@ -109,8 +124,8 @@ def test_tshark_with_the_keys_reads_esp_in_udp_4500_both_ways(tmp_path: Path, ve
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_tshark_with_the_keys_reads_esp_on_an_ipv6_link(tmp_path: Path, version: int) -> None:
-    with tunnel() as ends, ends.home_agent.capture("one") as capture:
+def test_tshark_with_the_keys_reads_esp_on_an_ipv6_link(tier: Tier, tmp_path: Path, version: int) -> None:
+    with tunnel(tier=tier) as ends, ends.home_agent.capture("one") as capture:
         ends.use(path(*BARE))
         exchange(ends.mobile_node, ends.home_agent, version, SECRET)
         packets = frames(capture, 1)
@@ -122,8 +137,8 @@ def test_tshark_with_the_keys_reads_esp_on_an_ipv6_link(tmp_path: Path, version:
 
 @pytest.mark.parametrize("way", [IN_UDP, BARE])
 @pytest.mark.parametrize("version", [4, 6])
-def test_the_largest_packet_fills_the_link(way: tuple[Encapsulation, int], version: int) -> None:
-    with tunnel(device_mtu=1500) as ends, ends.home_agent.capture("one") as capture:
+def test_the_largest_packet_fills_the_link(tier: Tier, way: tuple[Encapsulation, int], version: int) -> None:
+    with tunnel(device_mtu=1500, tier=tier) as ends, ends.home_agent.capture("one") as capture:
         here = path(*way)
         ends.use(here)
         assert ping(ends.mobile_node, version, here.inner_mtu, "do").returncode == 0
@@ -136,8 +151,10 @@ def test_the_largest_packet_fills_the_link(way: tuple[Encapsulation, int], versi
 
 
 @pytest.mark.parametrize("way", [IN_UDP, BARE])
-def test_below_the_least_ipv6_mtu_the_outer_packet_is_fragmented(way: tuple[Encapsulation, int]) -> None:
-    with tunnel(device_mtu=1500) as ends:
+def test_below_the_least_ipv6_mtu_the_outer_packet_is_fragmented(
+    tier: Tier, way: tuple[Encapsulation, int]
+) -> None:
+    with tunnel(device_mtu=1500, tier=tier) as ends:
         ends.use(path(*way, mtu=1280))
         for end in (ends.mobile_node, ends.home_agent):
             subprocess.run(["ip", "-n", end.namespace, "link", "set", "one", "mtu", "1280"], check=True)
@@ -149,8 +166,8 @@ def test_below_the_least_ipv6_mtu_the_outer_packet_is_fragmented(way: tuple[Enca
 # ---- nothing in the clear -----------------------------------------------------------------------
 @pytest.mark.requirement("R135")
 @pytest.mark.parametrize("way", [IN_UDP, BARE])
-def test_without_keys_nothing_leaves_and_it_is_counted(way: tuple[Encapsulation, int]) -> None:
-    with tunnel() as ends, ends.home_agent.capture("one") as capture:
+def test_without_keys_nothing_leaves_and_it_is_counted(tier: Tier, way: tuple[Encapsulation, int]) -> None:
+    with tunnel(tier=tier) as ends, ends.home_agent.capture("one") as capture:
         mobile_node = ends.mobile_node
         ends.use(path(*way))
         exchange(mobile_node, ends.home_agent, 4, b"before")
@@ -191,9 +208,9 @@ def test_payload_in_the_clear_is_refused_in_every_format(ends: Tunnel) -> None:
     assert home_agent.plane.counters().rx_packets == received
 
 
-def test_payload_under_lost_keys_does_not_crowd_signalling_out() -> None:
+def test_payload_under_lost_keys_does_not_crowd_signalling_out(tier: Tier) -> None:
     """On an IPv6 link both come to one socket; a home agent that restarts hears much of the former."""
-    with tunnel() as ends:
+    with tunnel(tier=tier) as ends:
         mobile_node, home_agent = ends.mobile_node, ends.home_agent
         lost = PayloadSealer(replace(TO_HOME_AGENT, spi=0x0C0C_0001))
         update = IPv6Header(CARE_OF6["one"], AGENT6, 135, 24).encode() + bytes(24)
@@ -226,8 +243,8 @@ def test_port_4500_is_shared_with_keepalives_and_ike(ends: Tunnel) -> None:
 
 
 @pytest.mark.requirement("R136b")
-def test_the_home_agent_learns_the_port_of_a_nat_from_an_authentic_packet_only() -> None:
-    with tunnel() as ends:
+def test_the_home_agent_learns_the_port_of_a_nat_from_an_authentic_packet_only(tier: Tier) -> None:
+    with tunnel(tier=tier) as ends:
         mobile_node, home_agent = ends.mobile_node, ends.home_agent
         ends.use(path(*IN_UDP))
         exchange(mobile_node, home_agent, 4, b"resolved")
@@ -252,8 +269,8 @@ def test_the_home_agent_learns_the_port_of_a_nat_from_an_authentic_packet_only()
         assert opened[1].endswith(SECRET)
 
 
-def test_an_end_can_show_itself_without_content() -> None:
-    with tunnel() as ends, ends.home_agent.capture("one") as capture:
+def test_an_end_can_show_itself_without_content(tier: Tier) -> None:
+    with tunnel(tier=tier) as ends, ends.home_agent.capture("one") as capture:
         here = path(*IN_UDP)
         ends.use(here)
         ends.mobile_node.plane.announce(here, 0.0)

@@ -20,6 +20,7 @@ from typing import Any
 from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.forwarding import ForwardingTable, Route
 from tunnel.keyring import Keyring, PayloadPair
+from tunnel.offload.plane import OffloadPlane
 from tunnel.path import Arrival, Encapsulation, TunnelPath
 from tunnel.payload_esp import PayloadAssociation
 from tunnel.portable import PortablePlane
@@ -42,6 +43,22 @@ KEYS = {
     Role.MOBILE_NODE: Keyring([PayloadPair(TO_HOME_AGENT, TO_MOBILE_NODE)]),
     Role.HOME_AGENT: Keyring([PayloadPair(TO_MOBILE_NODE, TO_HOME_AGENT)]),
 }
+
+
+@dataclass(frozen=True)
+class Tier:
+    """What carries the packets at both ends."""
+
+    name: str
+    plane: type[PortablePlane]
+    offload: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+PORTABLE, OFFLOAD = Tier("portable", PortablePlane), Tier("offload", OffloadPlane, True)
+TIERS = (PORTABLE, OFFLOAD)
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -137,7 +154,9 @@ def mirror(of: TunnelPath) -> TunnelPath:
 
 
 @contextmanager
-def tunnel(tlv: TlvLayout | None = None, device_mtu: int = 1400) -> Iterator[Tunnel]:
+def tunnel(
+    tlv: TlvLayout | None = None, device_mtu: int = 1400, tier: Tier = PORTABLE
+) -> Iterator[Tunnel]:
     with ExitStack() as stack:
         names = [f"tun-{os.getpid()}-{secrets.token_hex(3)}-{end}" for end in ("mn", "ha")]
         for name in names:
@@ -145,7 +164,7 @@ def tunnel(tlv: TlvLayout | None = None, device_mtu: int = 1400) -> Iterator[Tun
             stack.callback(subprocess.run, ["ip", "netns", "del", name], check=True)
         _connect(*names)
         ends = [
-            stack.enter_context(_end(name, role, tlv, device_mtu))
+            stack.enter_context(_end(name, role, tlv, device_mtu, tier))
             for name, role in zip(names, (Role.MOBILE_NODE, Role.HOME_AGENT), strict=True)
         ]
         _route(*names)
@@ -171,18 +190,20 @@ def _connect(mn: str, ha: str) -> None:
 
 
 @contextmanager
-def _end(name: str, role: Role, tlv: TlvLayout | None, device_mtu: int) -> Iterator[End]:
+def _end(
+    name: str, role: Role, tlv: TlvLayout | None, device_mtu: int, tier: Tier
+) -> Iterator[End]:
     agent: frozenset[IPv4Address | IPv6Address] = frozenset((AGENT4, AGENT6))
     config = EndpointConfig(frozenset({AGENT6}), frozenset(), agent, tlv, KEYS[role])
     if role is Role.MOBILE_NODE:
         config = EndpointConfig(frozenset({HOME6}), frozenset({AGENT6}), agent, tlv, KEYS[role])
     with inside(name), ExitStack() as stack:
-        device = TunDevice.open("mip0", device_mtu)
+        device = TunDevice.open("mip0", device_mtu, tier.offload)
         stack.callback(device.close)
         endpoint = Endpoint(role, config)
         control: list[tuple[bytes, Arrival]] = []
         faults: list[str] = []
-        plane = PortablePlane(device, endpoint, lambda p, a: control.append((p, a)), faults.append)
+        plane = tier.plane(device, endpoint, lambda p, a: control.append((p, a)), faults.append)
         end = End(name, device, endpoint, plane, control=control, faults=faults)
         for link in LINKS if role is Role.MOBILE_NODE else ("",):
             v4, v6 = (CARE_OF4[link], CARE_OF6[link]) if link else (AGENT4, AGENT6)

@@ -23,11 +23,12 @@ from home_agent.config import Configuration, parse_configuration
 from home_agent.events import ControlReceived, Event, Probed, Revoke, Start
 from home_agent.node import HomeAgent
 from home_agent.records import Record
-from tunnel.endpoint import CONTROL, Endpoint, EndpointConfig, Role
+from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.envelope import ControlPacket, open_control, seal_control
 from tunnel.forwarding import ForwardingTable, Route, peer_of
 from tunnel.kernel import KernelConfig
 from tunnel.keyring import NO_KEYS
+from tunnel.lane import CONTROL
 from tunnel.path import Arrival, Drop
 from tunnel.protection import PayloadKey
 from tunnel.replay import ReplayWindow

@@ -31,9 +31,10 @@ from tests.machines.ha_script import (
     over_ipv6,
     payload_key_of,
 )
-from tunnel.endpoint import UNPROTECTED, Endpoint, EndpointConfig, Lane, Role
+from tunnel.endpoint import UNPROTECTED, Endpoint, EndpointConfig, Role
 from tunnel.forwarding import peer_of
 from tunnel.keys import KeyFileError, generate_keys
+from tunnel.lane import Lane
 from tunnel.path import Encapsulation, TunnelPath
 from tunnel.payload_esp import PayloadOpener, PayloadSealer
 from tunnel.protection import PayloadKeys, derive

@@ -29,9 +29,10 @@ from tests.machines.mobile_node_script import (
     configuration,
     link,
 )
-from tunnel.endpoint import UNPROTECTED, Endpoint, Lane, Role
+from tunnel.endpoint import UNPROTECTED, Endpoint, Role
 from tunnel.envelope import ControlPacket, seal_control
 from tunnel.forwarding import ForwardingTable, peer_of
+from tunnel.lane import Lane
 from tunnel.path import Encapsulation, TunnelPath
 from tunnel.payload_esp import PayloadOpener, PayloadSealer
 from tunnel.plane import Counters

@@ -8,8 +8,9 @@ import pytest
 from mn_agent.actions import AskPathUse, SendAgain, SendControl
 from mn_agent.events import PathLastUsed, PathSilent
 from tests.machines.mobile_node_script import CAFE4, HOME6, MOBILE4, OFFICE6, Script, configuration, link
-from tunnel.endpoint import Endpoint, EndpointConfig, Lane, Role
+from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.forwarding import ForwardingTable, peer_of
+from tunnel.lane import Lane
 from tunnel.path import HELD
 from wire.ip import IPv6Header
 from wire.options import Ipv4HomeAddress, first

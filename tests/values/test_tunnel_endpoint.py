@@ -10,22 +10,18 @@ from hypothesis import strategies as st
 
 from tunnel.encapsulation import wrap
 from tunnel.endpoint import (
-    CONTROL,
     MALFORMED,
     NESTED,
     NOT_HOME,
     NOT_ROUTABLE,
     TOO_BIG,
     WRONG_PEER,
-    Control,
     Endpoint,
     EndpointConfig,
-    Lane,
-    Pieces,
-    Reply,
     Role,
 )
 from tunnel.forwarding import ForwardingTable, Peer, Route, peer_of
+from tunnel.lane import CONTROL, Control, Lane, Pieces, Reply
 from tunnel.path import Drop, Encapsulation, TunnelPath
 from wire.icmp import PacketTooBig, decode_icmp6
 from wire.ip import IPv4Header, IPv6Header

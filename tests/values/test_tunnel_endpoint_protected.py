@@ -42,11 +42,11 @@ from tunnel.endpoint import (
     UNPROTECTED,
     WRONG_PEER,
     Endpoint,
-    Lane,
     Role,
 )
 from tunnel.forwarding import ForwardingTable, Peer, Route, peer_of
 from tunnel.keyring import Keyring, PayloadPair
+from tunnel.lane import Lane
 from tunnel.path import Drop, Encapsulation, TunnelPath
 from tunnel.payload_esp import AssociationExhausted, PayloadAssociation, PayloadSealer
 from tunnel.plane import Intake, Seal, Send
@@ -346,9 +346,12 @@ class FakeCarrier:
         self.sent: list[tuple[TunnelPath, bytes]] = []
 
     def sender(self, path: TunnelPath, seal: Seal | None) -> Send:
-        return lambda packet: self.sent.append((path, packet if seal is None else seal(packet)))
+        return lambda packet: self.sent.append((path, packet if seal is None else seal.seal(packet)))
 
     fragmenting_sender = sender
+
+    def train_sender(self, path: TunnelPath, seal: Seal | None) -> None:
+        """No trains here."""
 
     def path_mtu(self, path: TunnelPath) -> int:
         return path.link_mtu

@@ -9,9 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.hmac import HMAC
 
-from tunnel.endpoint import Lane
 from tunnel.forwarding import Peer
 from tunnel.keyring import ADDRESSES_HEARD, NO_KEYS, Keyring, PayloadPair, Sessions
+from tunnel.lane import Lane
 from tunnel.path import Encapsulation, TunnelPath
 from tunnel.payload_esp import PayloadOpener, PayloadSealer
 from tunnel.protection import PayloadKey, PayloadKeys, derive, is_usable

@@ -1,0 +1,188 @@
+"""Many messages a system call: sendmmsg(2) and recvmmsg(2), which the socket module does not have.
+
+Performs I/O (libc by ctypes). The structures of linux/socket.h are laid out here as the machine has them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tunnel.forwarding import Peer
+
+_MOST = 64
+_MESSAGE = struct.Struct("@PIPNPNi0PI0P")
+"""struct mmsghdr: name, its length, vector, its length, control, its length, flags; length of the message."""
+_CONTROL_LENGTH, _LENGTH = struct.calcsize("@PIPNP"), struct.calcsize("@PIPNPNi0P")
+_VECTOR = struct.Struct("@PN")
+_CONTROL = struct.Struct("@NiiI0N")
+_WORD = struct.calcsize("P")
+_CONTROL_HEADER = struct.calcsize("@Nii")
+_NAME, _CONTROL_ROOM = 32, 64
+_SLOT = 65536 + 2048 + 64
+"""Room for any packet; not a power of two, or the slots would compete for the same lines of the caches."""
+_DONTWAIT = socket.MSG_DONTWAIT
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_sendmmsg, _recvmmsg = _libc.sendmmsg, _libc.recvmmsg
+_sendmmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int]
+_recvmmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p]
+
+
+def _address_of(octets: bytearray | memoryview) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(octets))
+
+
+def _failure() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))
+
+
+class Outbox:
+    """Sends rows of one length to one address."""
+
+    def __init__(
+        self, opened: socket.socket, address: Peer, marks: tuple[list[tuple[int, int, bytes]], ...]
+    ) -> None:
+        self._socket = opened
+        self._marks = marks
+        self._name = bytearray(_socket_address(opened.family, address))
+        self._vectors = bytearray(_MOST * _VECTOR.size)
+        self._control = bytearray(_CONTROL.size)
+        self._messages = bytearray()
+        self._tos = -1
+        self._point(0)
+
+    def _point(self, tos: int) -> None:
+        """Lay the messages out for packets of this TOS; the next ones will most likely have it too."""
+        if tos == self._tos:
+            return
+        self._tos = tos
+        control, size = 0, 0
+        if tos:
+            ((level, kind, _),) = self._marks[tos]
+            _CONTROL.pack_into(self._control, 0, _CONTROL_HEADER + 4, level, kind, tos)
+            control, size = _address_of(self._control), _CONTROL.size
+        name, vectors = _address_of(self._name), _address_of(self._vectors)
+        self._messages = bytearray().join(
+            _MESSAGE.pack(name, len(self._name), vectors + i * _VECTOR.size, 1, control, size, 0, 0)
+            for i in range(_MOST)
+        )
+        self._start = _address_of(self._messages)
+
+    def send(self, rows: memoryview, width: int, tos: int) -> int:
+        """As `tunnel.plane.TrainSender.send`."""
+        self._point(tos)
+        first, length = _address_of(rows), len(rows)
+        count = min(-(-length // width), _MOST)
+        for i in range(count):
+            start = i * width
+            _VECTOR.pack_into(self._vectors, i * _VECTOR.size, first + start, min(width, length - start))
+        sent: int = _sendmmsg(self._socket.fileno(), self._start, count, _DONTWAIT)
+        if sent < 0:
+            raise _failure()
+        return sent
+
+
+def _socket_address(family: int, address: Peer) -> bytes:
+    packed = socket.inet_pton(family, address[0])
+    if family == socket.AF_INET:
+        return struct.pack("=H", family) + struct.pack("!H4s8x", address[1], packed)
+    return struct.pack("=H", family) + struct.pack("!HI16sI", address[1], 0, packed, 0)
+
+
+class Batch(NamedTuple):
+    """Messages in a row, from one peer, with one mark and of one length: slots `first` to `last` less one."""
+
+    peer: Peer
+    tos: int
+    size: int
+    first: int
+    last: int
+
+
+class Inbox:
+    """Slots that messages are received into. One serves all sockets of a thread."""
+
+    stride = _SLOT
+
+    def __init__(self) -> None:
+        self.octets = bytearray(_MOST * _SLOT)
+        self._view = memoryview(self.octets)
+        self._names = bytearray(_MOST * _NAME)
+        self._controls = bytearray(_MOST * _CONTROL_ROOM)
+        self._vectors = bytearray(_MOST * _VECTOR.size)
+        slots, names = _address_of(self.octets), _address_of(self._names)
+        vectors, controls = _address_of(self._vectors), _address_of(self._controls)
+        for i in range(_MOST):
+            _VECTOR.pack_into(self._vectors, i * _VECTOR.size, slots + i * _SLOT, _SLOT)
+        self._blank = b"".join(
+            _MESSAGE.pack(
+                names + i * _NAME,
+                _NAME,
+                vectors + i * _VECTOR.size,
+                1,
+                controls + i * _CONTROL_ROOM,
+                _CONTROL_ROOM,
+                0,
+                0,
+            )
+            for i in range(_MOST)
+        )
+        self._messages = bytearray(self._blank)
+        self._lengths = memoryview(self._messages).cast("I")[_LENGTH // 4 :: _MESSAGE.size // 4]
+        first, step = _CONTROL_LENGTH // _WORD, _MESSAGE.size // _WORD
+        self._controlled = memoryview(self._messages).cast("P")[first::step]
+        self._start = _address_of(self._messages)
+
+    def receive(self, opened: socket.socket) -> Iterator[Batch]:
+        """Up to 64 messages; BlockingIOError if there is none. The slots are valid until the next call."""
+        self._messages[:] = self._blank
+        count: int = _recvmmsg(opened.fileno(), self._start, _MOST, _DONTWAIT, None)
+        if count < 0:
+            raise _failure()
+        return self._batches(opened.family, count)
+
+    def alike(self, batch: Batch, octets: int) -> Iterator[tuple[int, int]]:
+        """The parts of a batch, as `first` and `last`, whose messages begin with the same octets."""
+        first, begins = batch.first, bytes(self.slot(batch.first, octets))
+        for number in range(batch.first + 1, batch.last):
+            if self.slot(number, octets) != begins:
+                yield first, number
+                first, begins = number, bytes(self.slot(number, octets))
+        yield first, batch.last
+
+    def slot(self, number: int, size: int) -> memoryview:
+        start = number * _SLOT
+        return self._view[start : start + size]
+
+    def _batches(self, family: int, count: int) -> Iterator[Batch]:
+        names, lengths = self._names, self._lengths
+        first = 0
+        name, tos, size = bytes(names[:_NAME]), self._tos(0), lengths[0]
+        for i in range(1, count):
+            found = bytes(names[i * _NAME : (i + 1) * _NAME])
+            mark = self._tos(i)
+            if lengths[i] != size or found != name or mark != tos:
+                yield Batch(_peer(family, name), tos, size, first, i)
+                first, name, tos, size = i, found, mark, lengths[i]
+        yield Batch(_peer(family, name), tos, size, first, count)
+
+    def _tos(self, number: int) -> int:
+        """The only ancillary data that raw sockets are asked for is the traffic class."""
+        if not self._controlled[number]:
+            return 0
+        start = number * _CONTROL_ROOM + _CONTROL_HEADER
+        return int.from_bytes(self._controls[start : start + 4], sys.byteorder)
+
+
+def _peer(family: int, name: bytes) -> Peer:
+    """As `recvfrom` of a raw socket would name it."""
+    if family == socket.AF_INET:
+        return (socket.inet_ntop(family, name[4:8]), 0)
+    return (socket.inet_ntop(family, name[8:24]), 0, 0, int.from_bytes(name[24:28], "little"))
