@@ -94,6 +94,8 @@ class Daemon:
             await server.start()
             stack.push_async_callback(server.close)
             cleanup(self._runtime)
+            for warning in misplaced_home_addresses(configuration):
+                self._log.warning("home-address", warning)
             mailbox: Mailbox[Event] = Mailbox(lambda event: driver.dispatch(event))
             loop = asyncio.get_running_loop()
 
@@ -193,6 +195,22 @@ def load_payload_key(configuration: Configuration) -> PayloadKey | None:
     return needed_payload_key(configuration.security.key_file) if wanted else None
 
 
+def misplaced_home_addresses(configuration: Configuration) -> list[str]:
+    """One sentence for each home address that somebody else has put on an interface of this host.
+
+    It would be taken for an address of the network that is visited, or be in the way of the tunnel's.
+    """
+    from movement.addresses import in_use
+
+    homes = (configuration.home.ipv6, configuration.requested_ipv4)
+    found = in_use([home for home in homes if home is not None], configuration.tunnel.device)
+    return [
+        f"the home address {address} is on {interface} already: take it out of the network configuration, "
+        "mn-agent puts it where it belongs"
+        for address, interface in found.items()
+    ]
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config", "path", default=DEFAULT_CONFIGURATION, show_default=True, help="Configuration file."
@@ -211,6 +229,8 @@ def main(path: str, check: bool, clean: bool) -> None:
             load_keys(configuration.security.key_file)
             load_payload_key(configuration)
             click.echo(f"{path}: good")
+            for warning in misplaced_home_addresses(configuration):
+                click.echo(f"{path}: {warning}", err=True)
             return
         asyncio.run(Daemon(configuration, log_to_stderr(configuration.log.level)).run())
     except (ConfigError, KeyFileError) as error:

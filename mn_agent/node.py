@@ -240,7 +240,7 @@ class MobileNode:
 
     def _network_changed(self, snapshot: Snapshot, now: float) -> list[Action]:
         self._snapshot = apart_from(snapshot, home_addresses(self.surroundings()))
-        self._detector.handle(self._snapshot, now)
+        self._detector.handle(self._snapshot)
         self.networks.seen(self._snapshot, now)
         self.enquiries.network_changed(self._detector.attachments, now)
         attachments = with_home(
@@ -250,12 +250,21 @@ class MobileNode:
             self.configuration,
             self.enquiries.home_prefix,
         )
-        moved = places(attachments) != places(self.attachments)
-        self.attachments = attachments
-        if not moved:
-            return []
+        before, self.attachments = self.attachments, attachments
+        if places(attachments) == places(before):
+            return self._same_places(before, now)
         self.choice.forget_absent(attachments)
         return [AskDns(query) for query in self.discovery.network_changed(bool(attachments), now)]
+
+    def _same_places(self, before: tuple[Attachment, ...], now: float) -> list[Action]:
+        """Another network may have the same prefix, and give the same address: the way to it is another."""
+        networks = {(a.interface, a.care_of): a.network for a in before}
+        for place in self.attachments:
+            known = networks.get((place.interface, place.care_of))
+            elsewhere = None not in (known, place.network) and known != place.network
+            if elsewhere and self.target is not None and self.target.is_in((place,)):
+                return self._follow(self.registration.refresh(now), now)
+        return []
 
     def _control_received(self, packet: bytes, now: float) -> list[Action]:
         if is_icmp(packet):

@@ -6,10 +6,12 @@ interface, so it is nothing for the path of a handover.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
 
 import netifaces
 
+Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 
 
@@ -32,3 +34,14 @@ def _interface(address: str, mask: str) -> Interface:
     plain = address.partition("%")[0]
     length = mask.rpartition("/")[2]
     return ip_interface(f"{plain}/{length}" if length else plain)
+
+
+def in_use(wanted: Iterable[Address], apart_from: str) -> dict[Address, str]:
+    """Which of `wanted` an interface of this host has already, other than `apart_from`, and which that is."""
+    found = {
+        held.ip: name
+        for name, addresses in interface_addresses().items()
+        for held in addresses
+        if name != apart_from
+    }
+    return {address: found[address] for address in wanted if address in found}

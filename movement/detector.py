@@ -18,13 +18,12 @@ class Detector:
     down, or a better one that came up, is reported by the snapshot that first shows it.
     """
 
-    __slots__ = ("_changed_at", "_policy", "_ranked", "_snapshot")
+    __slots__ = ("_policy", "_ranked", "_snapshot")
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._snapshot = Snapshot()
         self._ranked: tuple[Attachment, ...] = ()
-        self._changed_at: float | None = None
 
     @property
     def policy(self) -> Policy:
@@ -44,12 +43,7 @@ class Detector:
     def current(self) -> Attachment | None:
         return self._ranked[0] if self._ranked else None
 
-    @property
-    def changed_at(self) -> float | None:
-        """When the list last changed, in seconds of CLOCK_BOOTTIME; None before the first time."""
-        return self._changed_at
-
-    def handle(self, snapshot: Snapshot, now: float) -> tuple[Attachment, ...] | None:
+    def handle(self, snapshot: Snapshot) -> tuple[Attachment, ...] | None:
         """The attachments, best first, if `snapshot` changes anything about them; else None."""
         found = rank(snapshot, self._policy, self.current)
         ranked = tuple(self._recognised(attachment, snapshot) for attachment in found)
@@ -57,13 +51,7 @@ class Detector:
         if ranked == self._ranked:
             return None
         self._ranked = ranked
-        self._changed_at = now
         return ranked
-
-    def adopt(self, policy: Policy, now: float) -> tuple[Attachment, ...] | None:
-        """Follow another policy from now on; what `handle` returns, for the newest snapshot."""
-        self._policy = policy
-        return self.handle(self._snapshot, now)
 
     def _recognised(self, attachment: Attachment, snapshot: Snapshot) -> Attachment:
         """With the network that was there before, while the kernel has forgotten the router's hardware.

@@ -121,9 +121,8 @@ class Visit:
         return min((at for at in times if at is not None), default=None)
 
     def _arrive(self, link: Link, known: KnownNetworks, now: float) -> Ask:
-        """Addresses given by hand are not asked about (RFC 4436 section 1)."""
-        by_hand = any(a.address.version == 4 and usable(a) and a.valid_until is None for a in link.addresses)
-        leased = () if by_hand else candidates(known, client_id(link), now)
+        """Where an address is there that is not doubted, there is nothing to ask for (RFC 4436 section 1)."""
+        leased = () if any(self._good4(link)) else candidates(known, client_id(link), now)
         return self._ask(self._test4.begin(leased, now), self._ask_routers(link, known, now))
 
     def _ask_routers(self, link: Link, known: KnownNetworks, now: float) -> Questions:
@@ -141,10 +140,14 @@ class Visit:
             renewed = address not in ends or end is None or end > before + RENEWED
             if renewed or _resolved(link, address, known):
                 del self._doubts[address]
-        answered = (a for a in link.addresses if a.address.version == 4 and usable(a))
-        if any(a.protocol != self._ours and a.address not in self._doubts for a in answered):
+        if any(address.protocol != self._ours for address in self._good4(link)):
             self._test4.end()
             self.lease = None
+
+    def _good4(self, link: Link) -> Iterator[LinkAddress]:
+        """Its IPv4 addresses that nobody doubts."""
+        found = (a for a in link.addresses if a.address.version == 4 and usable(a))
+        return (a for a in found if a.address not in self._doubts)
 
     def _leave(self) -> None:
         self._test4.end()
