@@ -17,6 +17,7 @@ from tunnel.forwarding import Route
 from tunnel.kernel import KernelConfig
 from tunnel.path import TunnelPath
 from wire.http import Page
+from wire.probe import Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,18 @@ class FetchPage:
     page: Page
     number: int
     accept: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendProbe:
+    """Send `probe` from a home address to `home_agent` as payload: into the tunnel, whatever carries it.
+
+    An answer comes back as ProbeAnswered.
+    """
+
+    home_address: IPv6Address
+    home_agent: IPv6Address
+    probe: Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +198,7 @@ Action = (
     | SendEcho
     | AskRouters
     | FetchPage
+    | SendProbe
     | InstallRoutes
     | AnnouncePath
     | ConfigureEndpoint

@@ -44,6 +44,7 @@ class Consequences:
         return [action for effect in effects for action in self._effect(effect, now)]
 
     def _effect(self, effect: Effect, now: float) -> list[Action]:
+        parts = self._parts
         match effect:
             case SendUpdate(target=target, packet=packet):
                 return self._send_update(target, packet, now)
@@ -60,8 +61,9 @@ class Consequences:
             case AskLastSent(binding=binding):
                 if binding.path.encapsulation.protected:
                     # Payload uses another port, and keeps no mapping of signalling alive.
-                    return self.of(self._parts.registration.path_used(0.0, 0.0, now), now)
-                return [AskPathUse(binding.path)]
+                    return self.of(parts.registration.path_used(0.0, 0.0, now), now)
+                here = parts.limits.present(binding.target.attachment)
+                return [AskPathUse(parts.limits.limited(binding.path, here, now))]
             case Deregistered(confirmed=confirmed):
                 return [Report("deregistered", {"confirmed": confirmed}), Finished()]
             case _:
@@ -72,6 +74,7 @@ class Consequences:
         parts.journal.update_sent(target, now)
         if parts.enquiries.may_extend:
             packet = parts.bridge.told(packet, parts.journal.current, now)
+            packet = parts.limits.telling(packet, target, now)
         sealed = parts.associations.seal(parts.payload.offering(packet), now)
         if isinstance(sealed, Drop):
             parts.refuse(sealed)

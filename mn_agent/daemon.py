@@ -130,6 +130,7 @@ class Daemon:
                 lambda event: driver.dispatch(event),
                 report,
                 self._log,
+                device=tunnel.device.name,
                 protected=payload_key is not None,
             )
             stack.callback(shell.close)

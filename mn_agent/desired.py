@@ -5,8 +5,8 @@ Pure. Draft section 4.4.1, RFC 6275 sections 11.3 and 11.5, RFC 7359 (no leak be
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
@@ -17,6 +17,7 @@ from mn_agent.actions import (
     ConfigureKernel,
     InstallRoutes,
     KeepUnderlays,
+    SendProbe,
 )
 from mn_agent.binding_update_list import Binding, HomeAgent, Target
 from mn_agent.choice import policy_of
@@ -83,6 +84,13 @@ class Surroundings:
     unanswered: int = 0
     """Binding Updates to the target that have had no answer."""
     leases: tuple[ConfirmedLease, ...] = ()
+    limits: Mapping[tuple[str, IPv4Address | IPv6Address], int] = field(default_factory=dict)
+    """Octets of outer packets that pass, by interface and care-of address, where the link says more."""
+
+    def limited(self, path: TunnelPath) -> TunnelPath:
+        """`path`, as large as is known to pass."""
+        mtu = self.limits.get((path.interface, path.local), path.link_mtu)
+        return path if mtu >= path.link_mtu else replace(path, link_mtu=mtu)
 
 
 def desired(around: Surroundings) -> tuple[Action, ...]:
@@ -99,13 +107,15 @@ def desired(around: Surroundings) -> tuple[Action, ...]:
 def in_order(changed: list[Action], others: list[Action], around: Surroundings) -> list[Action]:
     """Desired states that have changed, around the other actions, which need what is set up before them.
 
-    The kernel comes last, since nothing waits for it; but on the home link sockets and neighbours can use
-    the home address only when it is there.
+    The kernel comes last, since nothing waits for it but the probes, which need the MTU of the device; but
+    on the home link sockets and neighbours can use the home address only when it is there.
     """
     kernels = [action for action in changed if isinstance(action, ConfigureKernel)]
     first = [action for action in changed if not isinstance(action, ConfigureKernel)]
     at_home = around.target is not None and around.target.at_home
-    return [*kernels, *first, *others] if at_home else [*first, *others, *kernels]
+    probes = [action for action in others if isinstance(action, SendProbe)]
+    sent = [action for action in others if not isinstance(action, SendProbe)]
+    return [*kernels, *first, *sent] if at_home else [*first, *sent, *kernels, *probes]
 
 
 def home_addresses(around: Surroundings) -> tuple[IPv4Address | IPv6Address, ...]:
@@ -150,6 +160,7 @@ def routes(around: Surroundings) -> tuple[Route, ...]:
         path = candidates[0] if len(candidates) == 1 else _in_udp(candidates)
     else:
         return ()
+    path = around.limited(path)
     accept = tuple(dict.fromkeys((*candidates, *around.old_paths)))
     if around.held:
         path, accept = held(path), (path, *accept)
@@ -221,7 +232,7 @@ def _kernel_abroad(around: Surroundings) -> KernelConfig:
     return mobile_node_kernel(
         device=configuration.tunnel.device,
         home_addresses=home_addresses(around),
-        mtu=UNBOUND_MTU if around.binding is None else max(LEAST_MTU, around.binding.path.inner_mtu),
+        mtu=_device_mtu(around),
         mode=RoutingMode(configuration.routing.mode),
         care_of=_other_addresses(around),
         local_prefixes=_local_prefixes(around),
@@ -229,6 +240,12 @@ def _kernel_abroad(around: Surroundings) -> KernelConfig:
         uplinks=_uplinks(around),
         ingress=(link.name for link in _ingress(around)),
     )
+
+
+def _device_mtu(around: Surroundings) -> int:
+    if around.binding is None:
+        return UNBOUND_MTU
+    return max(LEAST_MTU, around.limited(around.binding.path).inner_mtu)
 
 
 def _with_networks(around: Surroundings, config: KernelConfig) -> KernelConfig:

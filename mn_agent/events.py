@@ -13,6 +13,7 @@ from movement.snapshot import Snapshot
 from tunnel.path import Arrival
 from wire.advertisement import WayOut
 from wire.http import Answer
+from wire.probe import Probe
 from wire.router_probes import NeighbourAnswer
 
 
@@ -61,6 +62,14 @@ class WebAnswered:
 
     number: int
     answer: Answer | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAnswered:
+    """The home agent has answered `probe` through the tunnel; not `whole`: in fragments."""
+
+    probe: Probe
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +147,7 @@ Event = (
     | EchoHeard
     | RouterSaid
     | WebAnswered
+    | ProbeAnswered
     | HomeAgentsFound
     | HomeAgentsUnknown
     | PathLastUsed

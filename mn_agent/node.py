@@ -34,6 +34,7 @@ from mn_agent.events import (
     NetworkChanged,
     PathLastUsed,
     PathSilent,
+    ProbeAnswered,
     Refresh,
     Roam,
     RouterSaid,
@@ -105,7 +106,9 @@ class MobileNode:
         self.drops = parts.drops
         self.enquiries = parts.enquiries
         self.journal = parts.journal
+        self.limits = parts.limits
         self.networks = parts.networks
+        self.paths = parts.paths
         self.payload = parts.payload
         self.portals = parts.portals
         self.recognition = parts.recognition
@@ -176,6 +179,7 @@ class MobileNode:
             self.registration.held,
             unanswered(self.registration.state),
             self.recognition.leases,
+            self.limits.in_force,
         )
 
     def permits(self, interface: str) -> bool:
@@ -233,7 +237,7 @@ class MobileNode:
             case Stop():
                 self._stopping = True
                 return self._follow(self.registration.deregister(now), now)
-            case EchoHeard() | NeighbourAnswered() | RouterSaid() | WebAnswered() | Check():
+            case EchoHeard() | NeighbourAnswered() | RouterSaid() | WebAnswered() | ProbeAnswered() | Check():
                 return []  # it is for the thinkers
             case _:
                 assert_never(event)
@@ -309,7 +313,8 @@ class MobileNode:
     def _timers(self, now: float) -> list[Effect]:
         self._old_paths.expire(now)
         effects = self.registration.tick(now)
-        return effects + self.registration.refresh(now) if self.payload.wants_renewal(now) else effects
+        wanted = self.payload.wants_renewal(now) | self.paths.wants_update(now)
+        return effects + self.registration.refresh(now) if wanted else effects
 
     # ---- settling: from what is known to what shall be --------------------------------------
     def _settle(self, now: float) -> list[Action]:

@@ -23,6 +23,8 @@ from mn_agent.messages import Wish
 from mn_agent.mobile_router import MobileRouter
 from mn_agent.network_memory import NetworkMemory
 from mn_agent.old_paths import OldPaths
+from mn_agent.path_limits import PathLimits
+from mn_agent.path_watch import PathWatch
 from mn_agent.portals import Portals
 from mn_agent.protection import PayloadProtection
 from mn_agent.race import Race
@@ -51,6 +53,8 @@ class Parts:
     networks: NetworkMemory
     portals: Portals
     recognition: Recognition
+    limits: PathLimits
+    paths: PathWatch
     thinkers: tuple[Thinker, ...]
     decisions: Decisions = field(default_factory=Decisions)
     journal: Journal = field(default_factory=Journal)
@@ -97,7 +101,10 @@ def assemble(
     owns_addresses = configuration.movement.addresses == "agent"
     recognition = Recognition(policy_of(configuration), memory_of_networks, owns_addresses)
     steady = SteadyLinks(configuration.movement.hysteresis)
-    thinkers = (recognition, steady, Race(rng), portals)
+    limits = PathLimits(memory_of_networks)
+    paths = PathWatch(memory_of_networks, limits, registration.demands, rng)
+    registration.demands.needs_udp = paths.wants_udp
+    thinkers = (recognition, steady, Race(rng), portals, paths)
     return Parts(
         configuration,
         choice,
@@ -110,5 +117,7 @@ def assemble(
         memory_of_networks,
         portals,
         recognition,
+        limits,
+        paths,
         thinkers,
     )

@@ -26,6 +26,8 @@ SMALL = 128
 GAPS = (0.1, 0.1, 0.15, 0.2, 0.25, 0.3)
 """Seconds between the rounds of questions. Ours: with three of ten packets lost each way, one of a hundred
 sound paths fails all of them."""
+HURRIED_GAPS = 3
+"""How many of these where silence was noticed before: one of a dozen sound paths that lose as much fails."""
 SIZE_ROUNDS = 3
 """Rounds in which no answer came for a size before it is believed to be too large."""
 LAST_WAIT = 0.4
@@ -58,14 +60,20 @@ Outcome = Passes | Blocked
 class PathProbe:
     """One test of `path`. Ask `tick` for what to send, tell `answered`; over when `outcome` is there."""
 
-    def __init__(self, path: TunnelPath, round_trip: float, rng: Random, now: float) -> None:
-        """`round_trip`: what it took to register, in seconds; a first guess."""
+    def __init__(
+        self, path: TunnelPath, round_trip: float, rng: Random, now: float, *, hurried: bool = False
+    ) -> None:
+        """`round_trip`: what it took to register, in seconds; a first guess.
+
+        `hurried`: there is a suspicion already, and fewer rounds have to confirm it.
+        """
         self.path = path
         self.started_at = now
         self.outcome: Outcome | None = None
         self._rng = rng
         self._identifier = rng.getrandbits(16)
         self._round_trip = min(round_trip, MAX_ROUND_TRIP)
+        self._gaps = GAPS[:HURRIED_GAPS] if hurried else GAPS
         self._sent: dict[int, tuple[Probe, int, float]] = {}
         """By sequence number: the question, the octets of its outer packet (0: small), and when it left."""
         largest = path.link_mtu
@@ -93,7 +101,7 @@ class PathProbe:
         """The questions to send now."""
         if self.outcome is not None or now < self._next_at:
             return []
-        if self._best is None and self._rounds > len(GAPS):
+        if self._best is None and self._rounds > len(self._gaps):
             self.outcome = Blocked()
             return []
         sizes = self._sizes()
@@ -119,8 +127,8 @@ class PathProbe:
             # The largest has been asked for already. Whatever is asked for last gets the time of an answer.
             last = all(self._tries[mtu] + 1 >= SIZE_ROUNDS for mtu in sizes)
             return max(LAST_SIZE_WAIT, 2 * self._round_trip) if last else GAPS[0]
-        if self._rounds < len(GAPS):
-            return GAPS[self._rounds]
+        if self._rounds < len(self._gaps):
+            return self._gaps[self._rounds]
         return max(LAST_WAIT, 2 * self._round_trip)
 
     def _question(self, mtu: int, now: float) -> Probe:

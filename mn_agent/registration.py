@@ -6,12 +6,13 @@ Pure. RFC 6275 sections 11.7 (registration) and 11.8 (retransmission), draft sec
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 from math import inf
 from random import Random
 from typing import assert_never
 
 from mn_agent.binding_update_list import Binding, Target
+from mn_agent.demands import Demands
 from mn_agent.messages import (
     Reaction,
     Wish,
@@ -43,6 +44,7 @@ from mn_agent.registration_states import (
     aim_of,
     answered_by,
     carrying,
+    expiry_of,
     payload_waits,
 )
 from mn_agent.retransmission import MAX_ACK_TIMEOUT, Retransmission
@@ -79,14 +81,12 @@ class HomeRegistration:
         router: MobileRouter | None = None,
     ) -> None:
         self.router = router or MobileRouter(None)
-        self._wish = wish
+        self.demands = Demands(wish)
         self._next_sequence = next_sequence
         self._rng = rng
         self._reachable = reachable
         self._retry_ipv4 = retry_unacknowledged_ipv4
         self._retransmission = Retransmission(first_timeout)
-        self._without_ipv4: set[IPv6Address] = set()
-        self._allocated: IPv4Address | None = None
         self._refused_wait = REFUSED_WAIT
         self._type_changed = False
         self.home_valid_until = inf
@@ -122,7 +122,7 @@ class HomeRegistration:
     @property
     def allocated(self) -> IPv4Address | None:
         """The IPv4 home address that the home agent gave last."""
-        return self._allocated
+        return self.demands.allocated
 
     # ---- events ----------------------------------------------------------------------------
     def register(self, target: Target, now: float) -> list[Effect]:
@@ -252,13 +252,13 @@ class HomeRegistration:
                 return None
             case Registering(previous=previous, retry_at=retry_at):
                 retry = Deadline(retry_at, "binding update retry")
-                return retry if previous is None else earliest((retry, _expiry(previous)))
+                return retry if previous is None else earliest((retry, expiry_of(previous)))
             case Registered(binding=binding, keepalive_at=keepalive_at):
                 keepalive = None if keepalive_at is None else Deadline(keepalive_at, "NAT keepalive")
                 return earliest((Deadline(binding.refresh_at, "binding refresh"), keepalive))
             case Refusing(previous=previous, retry_at=refused_until):
                 again = None if refused_until is None else Deadline(refused_until, "retry after refusal")
-                return earliest((again, None if previous is None else _expiry(previous)))
+                return earliest((again, None if previous is None else expiry_of(previous)))
             case Deregistering(retry_at=retry_at):
                 return Deadline(retry_at, "deregistration retry")
             case _:
@@ -319,12 +319,8 @@ class HomeRegistration:
 
     def compose(self, target: Target, lifetime: int, sequence: int) -> ControlPacket:
         """The Binding Update that would go to `target`; nothing is consumed."""
-        ipv4, router = self._wish.ipv4, self.router.part(target.home_agent, lifetime)
-        if target.home_agent.ipv6 in self._without_ipv4:
-            ipv4, router = None, replace(router, requests=())
-        elif ipv4 is not None and ipv4.is_unspecified and self._allocated is not None:
-            ipv4 = self._allocated
-        return compose_update(replace(self._wish, ipv4=ipv4, router=router), target, sequence, lifetime)
+        wish = self.demands.to(target, self.router.part(target.home_agent, lifetime))
+        return compose_update(wish, target, sequence, lifetime)
 
     def _compose(self, target: Target, lifetime: int, now: float) -> tuple[ControlPacket, BindingUpdate]:
         self._retransmission.sent(target.home_agent, now)
@@ -345,7 +341,7 @@ class HomeRegistration:
 
     def _lifetime(self, now: float) -> int:
         """Not longer than the home address is valid (RFC 6275 section 11.7.1)."""
-        return int(max(LEAST_LIFETIME, min(self._wish.lifetime, self.home_valid_until - now)))
+        return int(max(LEAST_LIFETIME, min(self.demands.wish.lifetime, self.home_valid_until - now)))
 
     def _continue_after(self, sequence: int) -> None:
         """The home agent has accepted `sequence`. A late answer does not set us back to used numbers."""
@@ -374,15 +370,15 @@ class HomeRegistration:
             self.router.refuse(target.home_agent, BindingStatus.ROUTER_NOT_PERMITTED)
             refused = Refused(target, BindingStatus.ROUTER_NOT_PERMITTED, Reaction.NOT_AS_ROUTER)
             return self._withdraw(refused, now)
-        if leaves_payload_unprotected(self._wish, ack):
+        if leaves_payload_unprotected(self.demands.wish, ack):
             return self._withdraw(Refused(target, ack.status, Reaction.UNPROTECTED), now)
         jitter = self._rng.uniform(-1.0, 1.0)
-        binding = accepted_binding(self._wish, target, update, ack, answered.sent_at, now, jitter)
+        binding = accepted_binding(self.demands.wish, target, update, ack, answered.sent_at, now, jitter)
         binding = self.router.bound(binding, update, ack)
         if ipv4_unacknowledged(update, ack) and not self._retry_ipv4 and target.home_agent.ipv6 is not None:
-            self._without_ipv4.add(target.home_agent.ipv6)
+            self.demands.ipv4_ignored(target.home_agent)
         if binding.ipv4_home_address is not None:
-            self._allocated = binding.ipv4_home_address
+            self.demands.allocated = binding.ipv4_home_address
         period = binding.keepalive
         self._refused_wait, self._type_changed = REFUSED_WAIT, False
         self.state = Registered(binding, None if period is None else binding.sent_at + period)
@@ -401,7 +397,7 @@ class HomeRegistration:
                 self.state = replace(state, outstanding=(), retry_at=self._not_before(now))
                 return self.tick(now)
             case Reaction.WITHOUT_FORCED_UDP:
-                self._wish = replace(self._wish, force_udp=False)
+                self.demands.udp_refused(state.target.home_agent)
                 self.state = replace(state, outstanding=(), retry_at=self._not_before(now))
                 return self.tick(now)
             case Reaction.OTHER_TYPE:
@@ -444,7 +440,3 @@ class HomeRegistration:
         wait = self._refused_wait
         self._refused_wait = min(2 * wait, MAX_REFUSED_WAIT)
         return now + wait
-
-
-def _expiry(binding: Binding) -> Deadline:
-    return Deadline(binding.expires_at, "binding expiry")

@@ -10,6 +10,7 @@ from typing import assert_never
 
 from mn_agent.binding_update_list import Binding, Target
 from mn_agent.messages import Reaction
+from runtime.node import Deadline
 from tunnel.envelope import ControlPacket
 from wire.mobility import BindingAck, BindingStatus, BindingUpdate
 
@@ -219,3 +220,8 @@ def answered_by(ack: BindingAck, outstanding: tuple[Outstanding, ...]) -> Outsta
     if ack.status == BindingStatus.SEQUENCE_OUT_OF_WINDOW and outstanding:
         return outstanding[-1]
     return next((sent for sent in outstanding if sent.update.sequence == ack.sequence), None)
+
+
+def expiry_of(binding: Binding) -> Deadline:
+    """When `binding` ends if nothing refreshes it."""
+    return Deadline(binding.expires_at, "binding expiry")

@@ -35,6 +35,7 @@ from mn_agent.actions import (
     SendControl,
     SendEcho,
     SendIcmp,
+    SendProbe,
 )
 from mn_agent.announcer import Announcer
 from mn_agent.discovery import Query
@@ -47,6 +48,7 @@ from mn_agent.events import (
     NeighbourAnswered,
     PathLastUsed,
 )
+from mn_agent.payload_prober import PayloadProber
 from mn_agent.resolver import ResolutionError, Resolver
 from mn_agent.router_listener import RouterListener
 from mn_agent.state_files import MEMORY, NETWORKS, StateFiles
@@ -76,9 +78,10 @@ class Shell:
         report: Callable[[str, Mapping[str, object]], None],
         log: Log,
         *,
+        device: str,
         protected: bool = False,
     ) -> None:
-        """`protected`: underlays take in protected payload, too."""
+        """`device`: the TUN device. `protected`: underlays take in protected payload, too."""
         self._plane = plane
         self._kernel = kernel
         self._files = files
@@ -95,6 +98,7 @@ class Shell:
             lambda interface, answer: dispatch(NeighbourAnswered(interface, answer)),
             lambda text: log.warning("routers", text),
         )
+        self._payload_prober = PayloadProber(device, dispatch)
         self._underlays: dict[Place, Underlay] = {}
         self._questions: set[asyncio.Task[None]] = set()
         self.finished = asyncio.Event()
@@ -127,6 +131,8 @@ class Shell:
                 self._routers.ask(interface)
             case FetchPage():
                 self._web.fetch(action)
+            case SendProbe():
+                self._probe(action)
             case AskDns(query=query):
                 self._ask(query)
             case AskPathUse(path=path):
@@ -162,6 +168,7 @@ class Shell:
         self._echoes.close()
         self._routers.close()
         self._web.close()
+        self._payload_prober.close()
         self._keep(())
 
     def _keep(self, attachments: tuple[Attachment, ...]) -> None:
@@ -188,8 +195,10 @@ class Shell:
 
     def _opened(self, care_of: IPv4Address | IPv6Address, interface: str) -> Underlay:
         if isinstance(care_of, IPv6Address):
-            return open_ipv6_underlay(care_of, interface, MARK, self._protected, icmp=True)
-        open_at = partial(open_ipv4_underlay, care_of, 0, interface, MARK)
+            return open_ipv6_underlay(
+                care_of, interface, MARK, self._protected, icmp=True, believe_routers=False
+            )
+        open_at = partial(open_ipv4_underlay, care_of, 0, interface, MARK, believe_routers=False)
         if not self._protected:
             return open_at()
         try:
@@ -217,6 +226,12 @@ class Shell:
             problem = underlay.send_control(action.remote, action.port, action.packet) or ""
         if problem:
             self._log.warning("question-not-sent", f"not sent from {action.care_of}: {problem}")
+
+    def _probe(self, action: SendProbe) -> None:
+        """Not sent is as good as lost: the next round asks again."""
+        problem = self._payload_prober.send(action)
+        if problem is not None:
+            self._log.debug("probe-not-sent", f"probe of {action.probe.size} octets not sent: {problem}")
 
     def _configure(self, config: KernelConfig) -> None:
         try:

@@ -53,6 +53,12 @@ class NetworkFacts:
     """One for each of our links that was here, at most MAX_LEASES; the newest comes last."""
     address6: Learnt[IPv6Address] | None = None
     """Our IPv6 address, as long as it is valid."""
+    path_mtu: Learnt[int] | None = None
+    """Octets of the largest outer packet that passes, where it is less than the link's."""
+    needs_udp: Learnt[bool] | None = None
+    """IP in IP carries no payload from here; UDP does."""
+    no_payload: Learnt[bool] | None = None
+    """Nothing carries payload from here; another family or link did."""
 
     def at(self, now: float) -> NetworkFacts:
         """Without what no longer holds."""

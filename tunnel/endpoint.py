@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from tunnel.encapsulation import KEEPALIVE, demultiplex, esp_in, with_outer_ecn
 from tunnel.forwarding import ASSOCIATION, ForwardingTable, Peer, Way
-from tunnel.fragmentation import fragment_ipv4
+from tunnel.fragmentation import fragment_inside, fragment_ipv4
 from tunnel.keyring import NO_KEYS, Keyring, Session, Sessions
 from tunnel.lane import CONTROL, MIN_IPV6_MTU, Control, Lane, Pieces, Reply
 from tunnel.path import Drop, TunnelPath
@@ -346,13 +346,14 @@ class Endpoint:
         self._paths.clear()
 
     def _oversize(self, lane: Lane, packet: bytes, now: float) -> Lane | Drop | Reply | Pieces:
-        """RFC 4459: tell the sender, or fragment inside; only below the least IPv6 MTU fragment outside."""
+        """RFC 4459: tell the sender, or fragment inside; see there below the least IPv6 MTU."""
         if lane.reduced_until and now >= lane.reduced_until:
             lane.limit, lane.reduced_until = lane.path.inner_mtu, 0.0
             return self.outbound(packet, now)
         if packet[0] >> 4 == 6:
             if len(packet) <= MIN_IPV6_MTU:
-                return Pieces(lane, (packet,), fragment_outer=True)
+                inside = fragment_inside(packet, lane.limit) if lane.path.encapsulation.in_udp else ()
+                return Pieces(lane, inside or (packet,), fragment_outer=not inside)
             return self._too_big(packet, max(lane.limit, MIN_IPV6_MTU), now)
         fragments = fragment_ipv4(packet, lane.limit)
         return Pieces(lane, fragments) if fragments else self._too_big(packet, lane.limit, now)

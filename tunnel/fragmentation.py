@@ -1,21 +1,39 @@
 """Packets cut into fragments: those too large for the tunnel as a router would, outer ones as their source.
 
 Pure. RFC 791 section 3.2, RFC 8200 section 4.5, RFC 4459 section 3.3 (fragment inside the tunnel, not the
-tunnel packet, except where an IPv6 packet of the least MTU leaves no choice).
+tunnel packet). An IPv6 packet of the least MTU leaves a bad choice: RFC 2473 section 7.1 wants outer
+fragments, which IP in IP gets. Where UDP was needed there is a NAT or a filter, which they
+seldom survive.
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import replace
 
-from wire.ip import IPV4_HEADER, IPV6_HEADER, PROTOCOL_FRAGMENT, IPv4Header, IPv6Header
+from wire.ip import (
+    IPV4_HEADER,
+    IPV6_HEADER,
+    PROTOCOL_DESTINATION_OPTIONS,
+    PROTOCOL_FRAGMENT,
+    PROTOCOL_HOP_BY_HOP,
+    PROTOCOL_ROUTING,
+    IPv4Header,
+    IPv6Header,
+)
 from wire.reader import DecodeError
 
 MIN_MTU = 68  # every IPv4 link carries this much, RFC 791
 
 _END, _NO_OPERATION = 0, 1
 _COPIED = 0x80
+_EXTENSION_HEADERS = (
+    PROTOCOL_HOP_BY_HOP,
+    PROTOCOL_ROUTING,
+    PROTOCOL_FRAGMENT,
+    PROTOCOL_DESTINATION_OPTIONS,
+)
 _FRAGMENT_HEADER = struct.Struct("!BxHI")  # next header, offset (units of 8) and "more", identification
 
 
@@ -53,7 +71,7 @@ def fragment_ipv4(packet: bytes, mtu: int) -> tuple[bytes, ...]:
 def fragment_ipv6(header: IPv6Header, payload: bytes, mtu: int, identification: int) -> tuple[bytes, ...]:
     """The packet of `header` and `payload` as its source cuts it: whole if it fits `mtu` octets.
 
-    `header` is of the whole packet. `mtu` is at least 1280, as it is on any link of IPv6.
+    `header` is of the whole packet.
     """
     if IPV6_HEADER + len(payload) <= mtu:
         return (header.encode() + payload,)
@@ -68,6 +86,17 @@ def fragment_ipv6(header: IPv6Header, payload: bytes, mtu: int, identification: 
         )
         fragments.append(fixed.encode() + middle + piece)
     return tuple(fragments)
+
+
+def fragment_inside(packet: bytes, mtu: int) -> tuple[bytes, ...]:
+    """An IPv6 packet as its source would have cut it; empty if it has extension headers.
+
+    Its own octets make the identification: random enough, and the same at any time.
+    """
+    header = IPv6Header.decode(packet)
+    if header.next_header in _EXTENSION_HEADERS:
+        return ()
+    return fragment_ipv6(header, packet[IPV6_HEADER:], mtu, zlib.crc32(packet))
 
 
 def _copied_options(options: bytes) -> bytes:

@@ -10,21 +10,25 @@ PATIENCE = 1.8
 """Seconds of one-way traffic before the first alarm."""
 MOST_PATIENCE = 80.0
 """Traffic that is one-way by nature alarms ever more rarely, down to this."""
+PAUSE = 120.0
+"""Seconds without a packet after which the next one is a new question: a lid was closed, perhaps."""
 
 
 class Silence:
     """`received_at` and `now` are seconds of CLOCK_BOOTTIME."""
 
-    __slots__ = ("_alarm_at", "_patience", "_since")
+    __slots__ = ("_alarm_at", "_patience", "_sent_at", "_since")
 
     def __init__(self) -> None:
         self._since = -1.0
+        self._sent_at = 0.0
         self._alarm_at = 0.0
         self._patience = PATIENCE
 
     def sent(self, now: float, received_at: float) -> bool:
         """Something left at `now`; is it time to worry?"""
-        if received_at >= self._since:
+        paused, self._sent_at = now - self._sent_at > PAUSE, now
+        if paused or received_at >= self._since:
             self._since = now
             self._patience = PATIENCE
             self._alarm_at = now + PATIENCE

@@ -41,6 +41,7 @@ from tests.internet.law import Law
 from tests.internet.mobile_host import EPOCH, FLIGHT
 from tests.internet.payload import addresses_of
 from tests.internet.plane import Carrier, Plane
+from tests.internet.probe import answer_to
 from tests.internet.timeline import Timeline, VirtualTimer
 from tests.internet.weather import Address, Datagram
 from tunnel.authentication import Keys
@@ -170,6 +171,9 @@ class HomeHost:
         destination = addresses_of(packet)[1]
         if datagram.damaged:
             return  # whoever gets it throws it away: its checksum is wrong
+        if destination == self.ipv6 and (answer := answer_to(packet)) is not None:
+            self.plane.outbound(answer)  # the kernel does
+            return
         if self.plane.endpoint.table.find(destination.packed) is not None:
             self.plane.outbound(packet)  # from one mobile node to another
         else:

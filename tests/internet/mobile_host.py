@@ -36,6 +36,7 @@ from mn_agent.actions import (
     SendControl,
     SendEcho,
     SendIcmp,
+    SendProbe,
 )
 from mn_agent.config import Configuration
 from mn_agent.desired import home_addresses
@@ -48,6 +49,7 @@ from mn_agent.events import (
     NetworkChanged,
     PathLastUsed,
     PathSilent,
+    ProbeAnswered,
     Refresh,
     RouterSaid,
 )
@@ -64,6 +66,7 @@ from tests.internet.echo import ECHO_PROTOCOLS, ECHO_REPLIES, echo_datagram
 from tests.internet.internet import AccessNetwork
 from tests.internet.law import Law
 from tests.internet.plane import Carrier, Plane
+from tests.internet.probe import answer_in, request_of
 from tests.internet.timeline import Timeline, VirtualTimer
 from tests.internet.weather import Address, Datagram
 from tunnel.authentication import Keys
@@ -306,6 +309,10 @@ class MobileHost:
 
     def _deliver(self, packet: bytes, datagram: Datagram) -> None:
         self._law.delivered_to_mobile_node(self, packet, datagram)
+        if (probe := answer_in(packet)) is not None:
+            if not datagram.damaged:  # the kernel has looked at the checksum
+                self.tell(ProbeAnswered(probe))
+            return
         self.received(packet, datagram)
 
     # ---- what the shell does ---------------------------------------------------------------
@@ -336,6 +343,8 @@ class MobileHost:
                 raise AssertionError("no network here has a captive portal")
             case SendEcho():
                 self._send_echo(action)
+            case SendProbe():
+                self.plane.outbound(request_of(action))
             case AskDns(query=query):
                 self._law.dns_asked(self.name)
                 self._dns.ask(query, bool(self._plugs), partial(self._dns_answered, self.driver))

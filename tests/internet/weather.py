@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from random import Random
 
-from wire.ip import PROTOCOL_UDP
+from wire.ip import PROTOCOL_IPV4, PROTOCOL_IPV6, PROTOCOL_UDP
 
 Address = IPv4Address | IPv6Address
 
@@ -35,6 +35,15 @@ class Datagram:
     def in_udp(self) -> bool:
         return self.protocol == PROTOCOL_UDP
 
+    @property
+    def size(self) -> int:
+        """Octets of the IP packet. On IPv6 links what is no tunnel is a whole packet already."""
+        if self.protocol == PROTOCOL_UDP:
+            return 28 + len(self.payload)
+        if self.protocol in (PROTOCOL_IPV4, PROTOCOL_IPV6):
+            return len(self.payload) + (20 if self.source.version == 4 else 40)
+        return len(self.payload)
+
     def __str__(self) -> str:
         ports = f":{self.source_port}", f":{self.destination_port}"
         source, destination = ports if self.in_udp else ("", "")
@@ -50,7 +59,8 @@ NOTHING: frozenset[int] = frozenset()
 class Weather:
     """One direction of a link. Probabilities in 0..1, times in seconds.
 
-    `cut` holds IP versions that do not pass, `blocked` IP protocols that do not pass.
+    `cut` holds IP versions that do not pass, `blocked` IP protocols that do not pass, `largest` the octets of
+    the largest IP packet that does (0: any).
     """
 
     delay: float = 0.01
@@ -60,10 +70,13 @@ class Weather:
     corruption: float = 0.0
     cut: frozenset[int] = NOTHING
     blocked: frozenset[int] = NOTHING
+    largest: int = 0
 
     def fate(self, datagram: Datagram, rng: Random) -> list[tuple[float, Datagram]]:
         """(delay, datagram) for each copy that arrives."""
         if datagram.destination.version in self.cut or datagram.protocol in self.blocked:
+            return []
+        if self.largest and datagram.size > self.largest:
             return []
         copies = 2 if self.duplication and rng.random() < self.duplication else 1
         return [

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from random import Random
 
-from mn_agent.actions import Action, AskDns, AskRouters, InstallRoutes, Report, SendControl, SendEcho
+from mn_agent.actions import (
+    Action,
+    AskDns,
+    AskRouters,
+    InstallRoutes,
+    Report,
+    SendControl,
+    SendEcho,
+    SendProbe,
+)
 from mn_agent.binding_update_list import HomeAgent
 from mn_agent.config import Configuration, parse_configuration
-from mn_agent.events import ControlReceived, EchoHeard, Event, HomeAgentsFound, NetworkChanged, RouterSaid
+from mn_agent.events import (
+    ControlReceived,
+    EchoHeard,
+    Event,
+    HomeAgentsFound,
+    NetworkChanged,
+    ProbeAnswered,
+    RouterSaid,
+)
 from mn_agent.memory import Memory
 from mn_agent.node import MobileNode
 from movement.snapshot import DefaultRouter, Link, LinkAddress, Snapshot
@@ -22,6 +40,7 @@ from tunnel.security import Encryption, Integrity, KeyPair, Opener, Sealer, Secu
 from wire.advertisement import WayOut
 from wire.mobility import AckFlag, BindingAck, BindingUpdate
 from wire.options import NO_KEEPALIVE, Ipv4AddressAck, Ipv4HomeAddress, NatDetection, Option, first
+from wire.probe import Probe
 from wire.profile import Profile
 
 HOME6 = IPv6Address("2001:db8:99::77")
@@ -107,6 +126,8 @@ class Script:
     seed: int = 7
     answers_echoes: bool = True
     """The home agent answers every echo at once, and routers say that there is nothing special with them."""
+    passes: Callable[[TunnelPath, int], bool] = lambda path, size: True
+    """Whether a path carries an inner packet of that many octets to the home agent and back."""
 
     def __post_init__(self) -> None:
         self.now = 0.0
@@ -122,6 +143,8 @@ class Script:
         self.sent: list[Sent] = []
         self.echoes: list[SendEcho] = []
         """Every echo request of this run."""
+        self.probes: list[Probe] = []
+        """Every probe of this run."""
 
     def at(self, now: float) -> Script:
         assert now >= self.now, "time does not run backwards"
@@ -163,6 +186,10 @@ class Script:
         for asked in [action for action in actions if isinstance(action, AskRouters)]:
             if self.answers_echoes:
                 actions = [*actions, *self.node.handle(RouterSaid(asked.interface, WayOut()), self.now)]
+        for probe in [action.probe for action in actions if isinstance(action, SendProbe)]:
+            self.probes.append(probe)
+            if self.passes(self._path_after(actions), probe.size):
+                actions = [*actions, *self.node.handle(ProbeAnswered(probe), self.now)]
         self.actions = actions
         self.sent = [self.read(action) for action in actions if isinstance(action, SendControl)]
         self.all_actions += actions
@@ -170,6 +197,10 @@ class Script:
             if isinstance(action, InstallRoutes):
                 self.routes = action.routes
         return self
+
+    def _path_after(self, actions: list[Action]) -> TunnelPath:
+        installed = [action.routes for action in actions if isinstance(action, InstallRoutes)]
+        return (installed[-1] if installed else self.routes)[0].path
 
     # ---- what it did -----------------------------------------------------------------------
     def one(self) -> Sent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
@@ -439,10 +440,22 @@ def test_a_large_ipv4_packet_is_answered_if_it_must_not_be_fragmented_and_cut_if
 
 
 def test_below_the_least_ipv6_mtu_the_outer_packet_is_fragmented() -> None:
+    path = replace(udp_path(Role.MOBILE_NODE, mtu=1200), encapsulation=Encapsulation.IP_IN_IP, remote_port=0)
+    endpoint = end(Role.MOBILE_NODE, path)
+    packet = packet6(HOME6, CN6, size=1280)
+    assert endpoint.outbound(packet, 0.0) == Pieces(endpoint.lane(path), (packet,), fragment_outer=True)
+
+
+def test_in_udp_it_is_the_inner_packet_that_is_fragmented_then() -> None:
     endpoint = end(Role.MOBILE_NODE, udp_path(Role.MOBILE_NODE, mtu=1200))
     pieces = endpoint.outbound(packet6(HOME6, CN6, size=1280), 0.0)
     assert isinstance(pieces, Pieces)
-    assert pieces.fragment_outer
+    assert not pieces.fragment_outer
+    assert [piece[6] for piece in pieces.packets] == [44, 44]
+    assert max(map(len, pieces.packets)) <= 1172
+    options = endpoint.outbound(packet6(HOME6, CN6, 60, size=1280), 0.0)
+    assert isinstance(options, Pieces)
+    assert options.fragment_outer, "an extension header may belong before the fragment header"
     reply = endpoint.outbound(packet6(HOME6, CN6, size=1281), 0.0)
     assert isinstance(reply, Reply)
     assert reply.packet[44:48] == (1280).to_bytes(4, "big")

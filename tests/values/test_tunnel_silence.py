@@ -42,3 +42,10 @@ def test_an_answer_starts_the_patience_anew() -> None:
     assert silence.sent(3.0, -1.0)
     assert not silence.sent(4.0, 3.5)
     assert silence.sent(4.0 + PATIENCE + 0.1, 3.5)
+
+
+def test_a_question_that_a_closed_lid_has_cut_off_is_asked_anew() -> None:
+    silence = Silence()
+    assert not silence.sent(0.0, -1.0)
+    assert not silence.sent(32_400.0, -1.0)
+    assert silence.sent(32_400.0 + PATIENCE, -1.0)
