@@ -69,7 +69,7 @@ class Recognition:
     def deadline(self) -> Deadline | None:
         times = (visit.deadline() for visit in self._visits.values())
         at = min((at for at in times if at is not None), default=None)
-        return None if at is None else Deadline(at, "ask routers whether this is a known network")
+        return None if at is None else Deadline(at, "see whether routers answer")
 
     def opinions(self) -> Iterable[Opinion]:
         yield from self._silent
@@ -77,6 +77,8 @@ class Recognition:
             verdict = Verdict.UNSTEADY if visit.asking else Verdict.POOR
             for address in visit.doubtful:
                 yield Opinion(name, address, verdict, BY, "it may be left over from another network")
+            for address in visit.unheard:
+                yield Opinion(name, address, verdict, BY, "its router has stopped advertising")
 
     def _look(self, around: Surroundings, now: float) -> list[Action]:
         links = {link.name: link for link in around.snapshot.links if self._policy.permits(link.name)}
@@ -87,7 +89,7 @@ class Recognition:
 
     def _in_order(self, actions: list[Action]) -> list[Action]:
         """Who asks listens first; who has the answer, or asks no more, listens no longer."""
-        listening = tuple(name for name, visit in self._visits.items() if visit.asking)
+        listening = tuple(name for name, visit in self._visits.items() if visit.listening)
         if listening == self._listening:
             return actions
         self._listening = listening

@@ -24,7 +24,8 @@ from wire.router_probes import (
 )
 
 HEARD_AT_MOST = 64
-"""Answers for each listening: nobody has so many routers, and anybody can send them."""
+PAUSE = 10.0
+"""Answers that are heard in this many seconds: nobody has so many routers, and anybody can send them."""
 
 _SO_ATTACH_FILTER = 26
 _SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
@@ -57,6 +58,7 @@ class _Listening:
     socket: socket.socket
     hardware: bytes
     left: int = HEARD_AT_MOST
+    refill: asyncio.TimerHandle | None = None
 
 
 class Prober:
@@ -112,6 +114,8 @@ class Prober:
 
     def _close(self, name: str) -> None:
         listening = self._listening.pop(name)
+        if listening.refill is not None:
+            listening.refill.cancel()
         asyncio.get_running_loop().remove_reader(listening.socket)
         listening.socket.close()
 
@@ -127,11 +131,20 @@ class Prober:
             answer = answer_in(frame)
             if answer is None:
                 continue
+            loop = asyncio.get_running_loop()
+            if listening.refill is None:
+                listening.refill = loop.call_later(PAUSE, self._refill, name)
             listening.left -= 1
             if listening.left < 0:
-                asyncio.get_running_loop().remove_reader(listening.socket)
+                loop.remove_reader(listening.socket)
                 return
             self._on_answer(name, answer)
+
+    def _refill(self, name: str) -> None:
+        listening = self._listening[name]
+        if listening.left < 0:
+            asyncio.get_running_loop().add_reader(listening.socket, self._drain, name)
+        listening.left, listening.refill = HEARD_AT_MOST, None
 
 
 def _frames(ask: Ask, own: bytes) -> Iterator[bytes]:

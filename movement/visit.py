@@ -14,6 +14,7 @@ from typing import assert_never
 
 from movement.dna4 import AddressTest, Candidate, candidates
 from movement.dna6 import KnownRouter, Questions, RouterTest, routers
+from movement.heartbeat import Heartbeat
 from movement.known_networks import NOTHING, KnownNetworks
 from movement.learning import client_id
 from movement.network import network_of
@@ -48,10 +49,15 @@ class Confirmation:
 class Visit:
     """`ours` is the protocol number of addresses and routes that this agent sets."""
 
-    __slots__ = ("_asked_routers", "_doubts", "_ours", "_test4", "_test6", "confirmations", "lease", "link")
+    __slots__ = (
+        "_asked_routers", "_doubts", "_heartbeat", "_known", "_ours", "_test4", "_test6", "confirmations",
+        "lease", "link", "unheard",
+    )  # fmt: skip
 
     def __init__(self, ours: int) -> None:
         self._ours = ours
+        self._known = KnownNetworks()
+        self._heartbeat = Heartbeat()
         self._test4 = AddressTest()
         self._test6 = RouterTest()
         self._doubts: dict[Address, float] = {}
@@ -60,10 +66,17 @@ class Visit:
         self.lease: Candidate | None = None
         """What ARP has confirmed, until the DHCP client has an answer of its own."""
         self.confirmations: tuple[Confirmation, ...] = ()
+        self.unheard: tuple[Address, ...] = ()
+        """Addresses whose router has stopped advertising, and has not answered since."""
 
     @property
     def asking(self) -> bool:
         return self._test4.running or self._test6.running
+
+    @property
+    def listening(self) -> bool:
+        """Whether anything that is heard on the link matters now."""
+        return self.asking or self._heartbeat.watched
 
     @property
     def doubtful(self) -> tuple[Address, ...]:
@@ -72,7 +85,7 @@ class Visit:
 
     def seen(self, link: Link, known: KnownNetworks, now: float) -> Ask:
         """The newest snapshot shows `link` like this; whom to ask now."""
-        before, self.link = self.link, link
+        before, self.link, self._known = self.link, link, known
         if not link.up:
             self._leave()
             return Ask()
@@ -80,9 +93,9 @@ class Visit:
             self._leave()
             # What it has when the agent starts was there before, and is not doubted.
             self._doubts = {} if before is None else dict(_kept(before, link))
-            return self._arrive(link, known, now)
-        self._look(link, known)
-        return self._ask((), self._ask_routers(link, known, now))
+            return self._arrive(link, now)
+        self._look(link)
+        return self._ask((), self._ask_routers(link, now))
 
     def heard(self, answer: NeighbourAnswer, now: float) -> bool:
         """Whether the answer confirms something."""
@@ -97,11 +110,14 @@ class Visit:
                 self._doubts.pop(candidate.address, None)
                 self._confirm(f"{candidate.address} in {candidate.network}", "arp", now)
             case NeighbourAdvertisement() | RouterAdvertisement():
+                if isinstance(answer, RouterAdvertisement):
+                    self._heartbeat.heard(answer, self._own6(), now)
                 if not self._test6.running or not self._test6.heard(answer):
                     return False
                 prefixes = self._test6.confirmed
-                shown = [a for a in self._doubts if any(a in prefix for prefix in prefixes)]
-                for address in shown:
+                shown = {a for a in self._own6() if any(a in prefix for prefix in prefixes)}
+                self.unheard = tuple(a for a in self.unheard if a not in shown)
+                for address in shown & self._doubts.keys():
                     del self._doubts[address]
                 by = "na" if isinstance(answer, NeighbourAdvertisement) else "ra"
                 self._confirm(", ".join(map(str, sorted(prefixes, key=str))), by, now)
@@ -113,33 +129,37 @@ class Visit:
         """Whom to ask now."""
         if self.lease is not None and self.lease.lease.until <= now:
             self.lease = None
+        if self.link is not None and self._heartbeat.missed(now):
+            self.unheard = self._own6()
+            return self._ask(self._test4.tick(now), self._test6.begin(routers(self._known, self.link), now))
         return self._ask(self._test4.tick(now), self._test6.tick(now))
 
     def deadline(self) -> float | None:
         lease_end = None if self.lease is None else self.lease.lease.until
-        times = (self._test4.deadline(), self._test6.deadline(), lease_end)
+        times = (self._test4.deadline(), self._test6.deadline(), self._heartbeat.deadline(), lease_end)
         return min((at for at in times if at is not None), default=None)
 
-    def _arrive(self, link: Link, known: KnownNetworks, now: float) -> Ask:
+    def _arrive(self, link: Link, now: float) -> Ask:
         """Where an address is there that is not doubted, there is nothing to ask for (RFC 4436 section 1)."""
-        leased = () if any(self._good4(link)) else candidates(known, client_id(link), now)
-        return self._ask(self._test4.begin(leased, now), self._ask_routers(link, known, now))
+        leased = () if any(self._good4(link)) else candidates(self._known, client_id(link), now)
+        return self._ask(self._test4.begin(leased, now), self._ask_routers(link, now))
 
-    def _ask_routers(self, link: Link, known: KnownNetworks, now: float) -> Questions:
+    def _ask_routers(self, link: Link, now: float) -> Questions:
         """Once, as soon as there is a link-local address to ask from: it may come after the carrier."""
         if self._asked_routers or _link_local(link) is None:
             return Questions()
         self._asked_routers = True
-        return self._test6.begin(routers(known, link), now)
+        return self._test6.begin(routers(self._known, link), now)
 
-    def _look(self, link: Link, known: KnownNetworks) -> None:
+    def _look(self, link: Link) -> None:
         """Others find out as well: a lifetime that was renewed, a router that the kernel has resolved."""
         ends = {a.address: a.valid_until for a in link.addresses if usable(a)}
         for address, before in tuple(self._doubts.items()):
             end = ends.get(address, before)
             renewed = address not in ends or end is None or end > before + RENEWED
-            if renewed or _resolved(link, address, known):
+            if renewed or _resolved(link, address, self._known):
                 del self._doubts[address]
+        self.unheard = tuple(address for address in self.unheard if address in ends)
         if any(address.protocol != self._ours for address in self._good4(link)):
             self._test4.end()
             self.lease = None
@@ -149,10 +169,17 @@ class Visit:
         found = (a for a in link.addresses if a.address.version == 4 and usable(a))
         return (a for a in found if a.address not in self._doubts)
 
+    def _own6(self) -> tuple[IPv6Address, ...]:
+        """Its IPv6 addresses in networks."""
+        found = (a.address for a in (self.link.addresses if self.link is not None else ()) if usable(a))
+        return tuple(address for address in found if isinstance(address, IPv6Address))
+
     def _leave(self) -> None:
         self._test4.end()
         self._test6.end()
-        self._doubts, self._asked_routers, self.lease, self.confirmations = {}, False, None, ()
+        self._heartbeat.end()
+        self._doubts, self._asked_routers = {}, False
+        self.lease, self.confirmations, self.unheard = None, (), ()
 
     def _confirm(self, what: str, by: str, now: float) -> None:
         others = tuple(known for known in self.confirmations if known.by != by)

@@ -323,3 +323,58 @@ def test_routers_are_asked_as_soon_as_there_is_an_address_to_ask_from_and_once()
     asked = visit.seen(link(), KNOWN, 1.5)
     assert (asked.solicit, asked.gateways) == (True, ())
     assert visit.seen(link(), KNOWN, 1.6) == Ask(source=IPv6Address("fe80::77"))
+
+
+# ---- RFC 6275 section 11.5.1: missed advertisements -----------------------------------------
+def promise(
+    interval: float | None, prefix: IPv6Network = PREFIX, hardware: bytes = MAC
+) -> RouterAdvertisement:
+    return RouterAdvertisement(ROUTER6, hardware, 1800, (prefix,), interval)
+
+
+def watching(interval: float | None = 2.0) -> tuple[Visit, KnownNetworks]:
+    """A visit that has heard the router promise the next advertisement, and has nothing else to do."""
+    known = known6(NETWORK6)
+    visit = Visit(OURS)
+    visit.seen(link(SIX), known, 0.0)
+    visit.heard(promise(interval), 0.001)
+    for at in (0.1, 0.3, 0.7):
+        visit.tick(at)
+    return visit, known
+
+
+def test_a_router_that_misses_three_advertisements_is_asked_and_doubted_until_it_answers() -> None:
+    visit, known = watching()
+    assert visit.listening
+    assert not visit.heard(promise(2.0), 2.0), "as promised"
+    assert visit.deadline() == pytest.approx(8.0)
+    asked = visit.tick(8.0)
+    assert asked.routers == routers(known, link(SIX))
+    assert asked.solicit
+    assert visit.unheard == (SIX.address,)
+    visit.seen(link(SIX, routers=(DefaultRouter(6, ROUTER6, 1024, MAC),)), known, 8.0005)
+    assert visit.unheard == (SIX.address,), "what the kernel remembers of it is old"
+    visit.heard(NeighbourAdvertisement(ROUTER6, MAC, True, True), 8.001)
+    assert visit.unheard == ()
+
+
+def test_a_router_that_neither_advertises_nor_answers_stays_doubted() -> None:
+    visit, known = watching()
+    for at in (6.01, 6.12, 6.32, 6.72):
+        visit.tick(at)
+    assert not visit.listening
+    assert visit.unheard == (SIX.address,)
+    visit.seen(link(SIX, up=False, losses=1), known, 9.0)
+    assert visit.unheard == ()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [promise(None), promise(0.03), promise(1800.0), promise(2.0, OTHER_PREFIX)],
+    ids=["nothing promised", "too often", "too seldom", "no prefix of ours"],
+)
+def test_what_is_not_watched(said: RouterAdvertisement) -> None:
+    visit, _ = watching(None)
+    visit.heard(said, 5.0)
+    assert not visit.listening
+    assert visit.deadline() is None
