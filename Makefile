@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench bench-peers bench-costs bench-handover bench-home-agent bench-idle bench-path-swap fuzz conformance setup clean
+.PHONY: demo test check fuzz conformance setup clean
+.PHONY: bench bench-costs bench-handover bench-home-agent bench-idle bench-path-swap bench-peers
 
 demo: setup
 	$(BIN)/mnctl lab run tour
@@ -16,23 +17,24 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# What speed costs, in docs/performance.md; `make bench FLAGS=--quick` for a look. None of them is part of `test`.
 bench: setup bench-peers
-	$(BIN)/python -m benchmarks data-plane
+	$(BIN)/python -m benchmarks data-plane $(FLAGS)
 
 bench-costs: setup
-	$(BIN)/python -m benchmarks costs
+	$(BIN)/python -m benchmarks costs $(FLAGS)
 
 bench-handover: setup bench-peers
-	$(BIN)/python -m benchmarks handover
+	$(BIN)/python -m benchmarks handover $(FLAGS)
 
 bench-home-agent: setup
-	$(BIN)/python -m benchmarks home-agent
+	$(BIN)/python -m benchmarks home-agent $(FLAGS)
 
 bench-idle: setup bench-peers
-	$(BIN)/python -m benchmarks idle
+	$(BIN)/python -m benchmarks idle $(FLAGS)
 
 bench-path-swap: setup
-	$(BIN)/python -m benchmarks path-swap
+	$(BIN)/python -m benchmarks path-swap $(FLAGS)
 
 bench-peers:
 	sh packaging/install-benchmark-peers

@@ -26,7 +26,7 @@ from benchmarks.tiers import CONTESTANTS
 from lab.launch import run_in_front
 from tunnel.plane import Tier
 
-_NEEDED = {"ping": "iputils-ping", "ip": "iproute2", "ethtool": "ethtool"}
+_NEEDED = {"ping": "iputils-ping", "ip": "iproute2"}
 CommandT = TypeVar("CommandT", bound=Callable[..., object])
 
 
@@ -36,8 +36,7 @@ def benchmarks() -> None:
     if os.geteuid():
         raise click.ClickException("needs root, to build network namespaces")
     for program, package in _NEEDED.items():
-        if shutil.which(program) is None:
-            raise click.ClickException(f"{program} is missing: apt-get install {package}")
+        _need(program, package)
 
 
 def _common(name: str) -> Callable[[CommandT], CommandT]:
@@ -60,6 +59,7 @@ def data_plane(
     quick: bool, output: Path | None, tiers: tuple[str, ...], pairs: int | None, seconds: float | None
 ) -> None:
     """Throughput, added round trip and small packets of each tier and peer, as ratios to the raw path."""
+    _need("ethtool", "ethtool")
     plan = data_plane_benchmark.Plan.quick() if quick else data_plane_benchmark.Plan()
     plan = replace(plan, tiers=tiers or plan.tiers, pairs=pairs or plan.pairs, window=seconds or plan.window)
     _keep("data_plane", quick, output, data_plane_benchmark.run(plan, _say))
@@ -125,6 +125,11 @@ def report() -> None:
         if (RESULTS / f"{name}.json").exists():
             for path in write_report(name):
                 print(f"in {path}")
+
+
+def _need(program: str, package: str) -> None:
+    if shutil.which(program) is None:
+        raise click.ClickException(f"{program} is missing: apt-get install {package}")
 
 
 def _say(line: str) -> None:

@@ -19,6 +19,7 @@ PACKAGES = {
     "home_agent": {"runtime", "tunnel", "wire"},
     "cli": {"runtime", "tunnel", "lab", "mn_agent", "home_agent"},
     "lab": {"wire", "tunnel", "movement", "runtime", "mn_agent", "home_agent", "cli"},
+    "benchmarks": {"wire", "tunnel", "runtime", "lab"},
 }
 DAEMONS = ("wire", "tunnel", "movement", "runtime", "mn_agent", "home_agent")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
