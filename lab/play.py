@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lab.actions import cable_of, perform
 from lab.investigation import Investigation
-from lab.judge import Window, judge_window, verdict
+from lab.judge import Window, busiest_second, judge_window
 from lab.namespaces import STATE, LabError
 from lab.report import report
 from lab.running import LOGS, RunningLab, tail
@@ -25,6 +25,7 @@ from lab.step import Action, Step
 from lab.streams.journal import now_ns
 from lab.timeline import timeline
 from lab.traffic import Traffic
+from lab.verdict import verdict
 
 EVIDENCE = STATE / "evidence"
 _BOUND_WITHIN = 30.0
@@ -53,8 +54,10 @@ def play(lab: RunningLab, scenario: Scenario, name: str, directory: Path | None,
     # Judged once more, now that every capture is complete.
     evidence = investigation.evidence(traffic.streams())
     handovers = [one for window in run.windows if (one := judge_window(window, evidence)) is not None]
-    judged = verdict(handovers, sessions, scenario.expect)
+    busiest = busiest_second(evidence)
+    judged = verdict(handovers, sessions, busiest, scenario.expect)
     said = report(name, handovers, sessions, judged)
+    said["updates_a_second"] = busiest
     said["machine"] = {"processors": os.cpu_count(), "load": round(os.getloadavg()[0], 2)}
     picture = timeline(name, handovers, run.windows, evidence)
     screen.summary(handovers, sessions, judged)

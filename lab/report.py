@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lab.judge import Handover, Session, Verdict
+from lab.judge import Handover
+from lab.verdict import Session, Verdict
 
 SCHEMA = "mn-lab/report/1"
 
@@ -53,10 +54,20 @@ def _handover(handover: Handover) -> dict[str, Any]:
             "first_packet": since_start_ms(handover, handover.first_packet_ns),
         },
         "updates": handover.updates,
+        "round_trip_ms": None if handover.round_trip_ns is None else _ms(handover.round_trip_ns),
+        "two_links": handover.two_links,
+        "beyond_round_trip_ms": beyond_round_trip_ms(handover),
         "outage_ms": {name: _ms(silence.outage_ns) for name, silence in handover.silences.items()},
         "gap_ms": {name: _ms(silence.gap_ns) for name, silence in handover.silences.items()},
         "lost_packets": dict(handover.lost),
     }
+
+
+def beyond_round_trip_ms(handover: Handover) -> float | None:
+    """The worst outage less one round trip to the home agent, at least 0; None if that was not seen."""
+    if handover.round_trip_ns is None:
+        return None
+    return max(0.0, _ms(handover.worst[1] - handover.round_trip_ns))
 
 
 def between_ms(begin_ns: int | None, end_ns: int | None) -> float | None:

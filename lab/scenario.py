@@ -38,6 +38,16 @@ class Expectation(_Section, frozen=True):
 
     outage_ms: Milliseconds | None = None
     """No stream may be silent longer than this once the new address can be used."""
+    outage_beyond_round_trip_ms: Milliseconds | None = None
+    """The same, beside one measured round trip to the home agent."""
+    update_ms: Milliseconds | None = None
+    """The Binding Update leaves so soon after the new address can be used."""
+    bound_ms: Milliseconds | None = None
+    """The acknowledgement comes so soon after the new address can be used."""
+    updates_a_second: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """At most so many Binding Updates to one address of the home agent within any second."""
+    lost_with_two_links: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Packets of a stream that may be lost in a move between two links that can be used at once."""
     lost_packets: Annotated[int, msgspec.Meta(ge=0)] | None = None
     """At most so many packets of a stream may be lost in any one move."""
     handovers: Annotated[int, msgspec.Meta(ge=0)] | None = None

@@ -17,10 +17,11 @@ from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
-from lab.judge import Handover, Session, Verdict
-from lab.report import between_ms, since_start_ms
+from lab.judge import Handover
+from lab.report import between_ms, beyond_round_trip_ms, since_start_ms
 from lab.scenario import Scenario
 from lab.step import Step
+from lab.verdict import Session, Verdict
 
 _WIDTHS = (8, 12, 7, 7, 10)
 """Columns of the phases in the line of a move."""
@@ -75,6 +76,8 @@ class Screen:
         bad = (limit_ms is not None and outage_ns > limit_ms * 1e6) or not handover.registered
         line.append(f"outage {outage_ns / 1e6:.0f} ms", style="bold red" if bad else "bold green")
         line.append(f" {worst}" if outage_ns else "", style="dim")
+        beyond = beyond_round_trip_ms(handover)
+        line.append("" if beyond is None else f", {beyond:.0f} beyond a round trip", style="dim")
         line.append(f", lost {_lost(handover)}")
         self._line(line)
 

@@ -53,8 +53,10 @@ class Network(_Section, frozen=True):
 
     @property
     def kind(self) -> str:
-        """What a mobile node finds here, IPv6 before IPv4 as RFC 5555 section 4.1 prefers it."""
-        return "ipv6" if self.ipv6 is not None else "nat" if self.nat else "ipv4"
+        """What a mobile node finds here."""
+        if self.ipv6 is not None:
+            return "nat64" if self.nat64 else "ipv6" if self.ipv4 is None else "dual"
+        return "nat" if self.nat else "ipv4"
 
 
 class MobileNetwork(_Section, frozen=True):
@@ -142,6 +144,10 @@ class Topology(_Section, frozen=True):
     @property
     def access_networks(self) -> Mapping[str, Network]:
         return {name: network for name, network in self.network.items() if network.access}
+
+    def kind(self, name: str) -> str:
+        """What the network of that name is for the mobile node."""
+        return "home" if name == self.home_agent.network else self.network[name].kind
 
     def with_keys_for(self, method: KeyMethod) -> Topology:
         """The same topology with every key file made for `method`."""

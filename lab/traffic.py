@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.flows import Conversation, End, Program, conversations
-from lab.judge import Session, Stream
+from lab.judge import Stream
 from lab.running import LOGS, RunningLab
 from lab.scenario import Stream as StreamDeclaration
 from lab.streams.journal import RECORD
+from lab.verdict import Session
 
 _END_WITHIN = 20.0
 _ALIVE_NS = 500_000_000

@@ -7,11 +7,14 @@ from dataclasses import replace
 from ipaddress import ip_address
 from xml.etree import ElementTree
 
+import msgspec
+
 from lab.evidence import SLOT_NS, Kind, Seen, Sighting
-from lab.judge import Evidence, Handover, Session, Stream, Window, judge_window, verdict
+from lab.judge import Evidence, Handover, Stream, Window, busiest_second, judge_window
 from lab.report import report
 from lab.scenario import Expectation
 from lab.timeline import timeline
+from lab.verdict import Session, verdict
 from lab.witness import Witnessed
 from tunnel.path import Encapsulation
 
@@ -178,7 +181,7 @@ def test_a_move_without_an_acknowledgement_fails() -> None:
     handover = judged(MOVE, evidence({}, [signal(100 * MS, Kind.ACK)]))
     assert not handover.registered
     assert handover.first_packet_ns is None
-    assert verdict([handover], [], Expectation()).reasons == (
+    assert verdict([handover], [], 1, Expectation()).reasons == (
         "move 1 (office to cafe): no Binding Acknowledgement was seen",
     )
 
@@ -188,10 +191,54 @@ def test_an_acknowledgement_from_before_the_move_does_not_count() -> None:
     assert judged(MOVE, evidence({}, signals)).ack_ns == ACK
 
 
+def test_a_round_trip_is_what_the_way_took_without_the_home_agents_own_time() -> None:
+    shown = evidence({"down-v4": stream(PULLED, 1140 * MS)})
+    agent = Seen([signal(UPDATE + MS, Kind.UPDATE), signal(ACK - 2 * MS, Kind.ACK)])
+    handover = judged(MOVE, replace(shown, at_home_agent=agent))
+    assert (handover.round_trip_ns, handover.two_links) == (3 * MS, False)
+    strict = Expectation(outage_beyond_round_trip_ms=20, update_ms=4, bound_ms=12)
+    assert list(verdict([handover], [], 1, strict).reasons) == [
+        "move 1 (office to cafe): the Binding Update left 5 ms after the address could be used (allowed 4)",
+        "move 1 (office to cafe): the acknowledgement came 13 ms after the address could be used"
+        " (allowed 12)",
+        "move 1 (office to cafe): down-v4 was silent for 26 ms (allowed 23)",
+    ]
+    assert verdict([handover], [], 1, replace_limits(strict)).passed
+    assert handover.round_trip_ns is not None
+    said = report("s", [handover], [], verdict([handover], [], 1, strict))["handovers"][0]
+    assert (said["round_trip_ms"], said["beyond_round_trip_ms"]) == (3.0, 22.5)
+
+
+def replace_limits(expected: Expectation) -> Expectation:
+    """A little more than what the made-up move took."""
+    return msgspec.structs.replace(expected, outage_beyond_round_trip_ms=23, update_ms=5, bound_ms=13)
+
+
+def test_what_is_lost_between_two_links_has_a_limit_of_its_own() -> None:
+    handover = judged(MOVE, evidence({"down-v4": stream(PULLED, 1140 * MS)}))
+    none_between_links = Expectation(lost_with_two_links=0)
+    assert verdict([handover], [], 1, none_between_links).passed
+    beside = replace(handover, two_links=True)
+    assert verdict([beside], [], 1, none_between_links).reasons == (
+        "move 1 (office to cafe): down-v4 lost 14 packets (allowed 0)",
+    )
+
+
+def test_updates_are_counted_in_the_busiest_second() -> None:
+    at = [0, 400, 900, 1300, 1399, 2500]
+    shown = evidence({}, [signal(ms * MS, Kind.UPDATE) for ms in at])
+    assert busiest_second(shown) == 4
+    assert verdict([], [], 4, Expectation(updates_a_second=3)).reasons == (
+        "4 Binding Updates within a second (allowed 3)",
+    )
+    families = [signal(MS, Kind.UPDATE), signal(MS, Kind.UPDATE, "2001:db8::1")]
+    assert busiest_second(evidence({}, families)) == 1, "two addresses of the home agent"
+
+
 def test_the_verdict_names_every_reason() -> None:
     handover = judged(MOVE, evidence({"down-v4": stream(PULLED, 1300 * MS)}))
     sessions = [Session("bulk-v6", True, 10, False), Session("ping-v4", False, 0, None)]
-    found = verdict([handover], sessions, Expectation(outage_ms=100, handovers=2, lost_packets=5))
+    found = verdict([handover], sessions, 1, Expectation(outage_ms=100, handovers=2, lost_packets=5))
     assert not found.passed
     assert list(found.reasons) == [
         "1 handovers instead of 2",
@@ -202,13 +249,13 @@ def test_the_verdict_names_every_reason() -> None:
     ]
     fine = judged(MOVE, evidence({"down-v4": stream(PULLED, 1130 * MS)}))
     kept = [Session("bulk-v6", True, 10, True)]
-    assert verdict([fine], kept, Expectation(outage_ms=100, handovers=1)).passed
+    assert verdict([fine], kept, 1, Expectation(outage_ms=100, handovers=1)).passed
 
 
 def test_the_report_has_the_promised_keys() -> None:
     handover = judged(MOVE, evidence({"down-v4": stream(PULLED, 1130 * MS)}))
     sessions = [Session("bulk-v6", True, 10, True), Session("ping-v4", True, 0, None)]
-    said = report("tour", [handover], sessions, verdict([handover], sessions, Expectation()))
+    said = report("tour", [handover], sessions, verdict([handover], sessions, 1, Expectation()))
     assert said["schema"] == "mn-lab/report/1"
     assert said["verdict"] == "pass"
     (one,) = said["handovers"]

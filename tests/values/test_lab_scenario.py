@@ -37,10 +37,22 @@ def test_the_tour_covers_every_ordered_pair_of_network_kinds(monkeypatch: pytest
     monkeypatch.chdir(ROOT)
     scenario, topology, _ = load_scenario("tour")
     places = [topology.mobile_node.plugged["eth0"], *(step.move for step in scenario.step)]
-    kinds = [topology.network[place].kind for place in places if place is not None]
+    # IPv6 comes before IPv4, as RFC 5555 section 4.1 prefers it.
+    kinds = ["ipv6" if topology.network[p].ipv6 else topology.kind(p) for p in places if p is not None]
     assert set(pairwise(kinds)) == set(product(("ipv6", "ipv4", "nat"), repeat=2))
     assert scenario.expect.outage_ms == 100
     assert {stream.kind for stream in scenario.stream} == set(StreamKind)
+
+
+def test_the_matrix_takes_every_ordered_pair_of_the_six_kinds_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    scenario, topology, _ = load_scenario("matrix")
+    places = [topology.mobile_node.plugged["eth0"], *(step.move or "" for step in scenario.step)]
+    pairs = list(pairwise(topology.kind(place) for place in places))
+    assert sorted(pairs) == sorted(product(("dual", "home", "ipv4", "ipv6", "nat", "nat64"), repeat=2))
+    within = [(one, other) for one, other in pairwise(places) if topology.kind(one) == topology.kind(other)]
+    assert all(one != other or one == "home" for one, other in within)
+    assert scenario.expect.outage_beyond_round_trip_ms == 20
 
 
 def test_a_scenario_by_a_name_that_is_not_there_says_what_is() -> None:

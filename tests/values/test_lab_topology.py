@@ -27,12 +27,12 @@ def test_the_internet_has_every_kind_of_network() -> None:
     kinds = {name: network.kind for name, network in internet().access_networks.items()}
     assert kinds == {
         "office": "ipv6",
-        "campus": "ipv6",
+        "campus": "dual",
         "mobile": "ipv4",
         "airport": "ipv4",
         "cafe": "nat",
         "hotel": "nat",
-        "home": "ipv6",
+        "home": "dual",
     }
 
 
