@@ -49,7 +49,9 @@ def _family(one: Mapping[str, Any], name: str) -> str:
     answers = words.get(text_at(family, "answers"), "home agent ?")
     if family.get("serves") is False:
         answers = "no home agent has an address of this family"
-    return f"{text_at(family, 'care_of')}   {answers}{f' in {milliseconds(rtt)}' if rtt is not None else ''}"
+    prefix = text_at(family, "nat64")
+    place = f"through the NAT64 {prefix}" if prefix else text_at(family, "care_of")
+    return f"{place}   {answers}{f' in {milliseconds(rtt)}' if rtt is not None else ''}"
 
 
 def _nat(one: Mapping[str, Any]) -> str:

@@ -69,6 +69,13 @@ class AskRouters:
 
 
 @dataclass(frozen=True, slots=True)
+class AskNat64:
+    """Ask DNS for what shows the prefix of a NAT64; it comes back as Nat64Found for `interface`, or not."""
+
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
 class FetchPage:
     """Ask a web server for `page`, from `attachment`; WebAnswered with `number` comes back, or nothing."""
 
@@ -199,6 +206,7 @@ Action = (
     | AskRouters
     | FetchPage
     | SendProbe
+    | AskNat64
     | InstallRoutes
     | AnnouncePath
     | ConfigureEndpoint

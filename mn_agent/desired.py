@@ -286,7 +286,7 @@ def _ingress(around: Surroundings) -> tuple[Link, ...]:
 def _other_addresses(around: Surroundings) -> Iterator[IPv4Address | IPv6Address]:
     """Care-of addresses: on the home link the attachment's is the home address, which is none."""
     home = around.configuration.home.ipv6
-    return (a.care_of for a in around.attachments if a.care_of != home)
+    return (a.care_of for a in around.attachments if a.care_of != home and a.through is None)
 
 
 def _local_prefixes(around: Surroundings) -> Iterator[LocalPrefix]:

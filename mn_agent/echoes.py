@@ -10,13 +10,14 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mn_agent.actions import SendEcho
 from mn_agent.events import EchoHeard
 from movement.policy import Attachment
 from wire.echo import ECHO_REPLY4, ECHO_REPLY6, MAX_DATA, Echo, decode_reply
 from wire.ip import IPv4Header
+from wire.nat64 import embedded, synthesise
 from wire.reader import DecodeError
 
 OPEN_FOR = 3.0
@@ -41,9 +42,12 @@ class Echoes:
 
     def send(self, action: SendEcho) -> str | None:
         """Ask; the reason in words if the kernel does not let us. Nothing depends on it."""
-        request = Echo(action.identifier, action.sequence, action.data).request(action.remote.version)
+        remote, through = action.remote, action.attachment.through
+        if through is not None and isinstance(remote, IPv4Address):
+            remote = synthesise(through.prefix, remote)
+        request = Echo(action.identifier, action.sequence, action.data).request(remote.version)
         try:
-            self._socket(action.attachment).sendto(request, (str(action.remote), 0))
+            self._socket(action.attachment).sendto(request, (str(remote), 0))
         except OSError as error:
             return error.strerror or str(error)
         return None
@@ -62,8 +66,10 @@ class Echoes:
         else:
             if len(self._open) >= MOST:
                 self._close(next(iter(self._open)))
-            opened = _opened(place, self._mark)
-            loop.add_reader(opened, self._drain, place, opened)
+            through = attachment.through
+            source = attachment.care_of if through is None else through.source
+            opened = _opened(attachment.interface, source, self._mark)
+            loop.add_reader(opened, self._drain, attachment, opened)
         self._open[place] = (opened, loop.call_later(OPEN_FOR, self._close, place))
         return opened
 
@@ -73,7 +79,7 @@ class Echoes:
         asyncio.get_running_loop().remove_reader(opened)
         opened.close()
 
-    def _drain(self, place: Place, opened: socket.socket) -> None:
+    def _drain(self, attachment: Attachment, opened: socket.socket) -> None:
         for _ in range(_BURST):
             try:
                 packet, address = opened.recvfrom(_LONGEST)
@@ -81,26 +87,30 @@ class Echoes:
                 return
             except OSError:
                 continue  # an ICMP error about an earlier request: silence says as much
-            heard = _read(place, packet, address[0])
+            heard = _read(attachment, packet, address[0])
             if heard is not None:
                 self._heard(heard)
 
 
-def _read(place: Place, packet: bytes, source: str) -> EchoHeard | None:
-    interface, care_of = place
+def _read(attachment: Attachment, packet: bytes, source: str) -> EchoHeard | None:
+    remote: IPv4Address | IPv6Address | None = ip_address(source.partition("%")[0])
+    assert remote is not None
     try:
-        if care_of.version == 4:
+        if remote.version == 4:
             header = IPv4Header.decode(packet)
             packet = packet[header.header_length :]
-        echo = decode_reply(packet, care_of.version)
+        echo = decode_reply(packet, remote.version)
     except DecodeError:
         return None
-    remote = IPv4Address(source) if care_of.version == 4 else IPv6Address(source.partition("%")[0])
-    return EchoHeard(interface, care_of, remote, echo.identifier, echo.sequence, echo.data)
+    if attachment.through is not None and isinstance(remote, IPv6Address):
+        remote = embedded(attachment.through.prefix, remote)
+    if remote is None:
+        return None
+    place = attachment.interface, attachment.care_of
+    return EchoHeard(*place, remote, echo.identifier, echo.sequence, echo.data)
 
 
-def _opened(place: Place, mark: int) -> socket.socket:
-    interface, care_of = place
+def _opened(interface: str, care_of: IPv4Address | IPv6Address, mark: int) -> socket.socket:
     version4 = care_of.version == 4
     family, protocol = (
         (socket.AF_INET, socket.IPPROTO_ICMP) if version4 else (socket.AF_INET6, socket.IPPROTO_ICMPV6)

@@ -6,7 +6,7 @@ Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from mn_agent.binding_update_list import HomeAgent
 from movement.snapshot import Snapshot
@@ -54,6 +54,14 @@ class RouterSaid:
 
     interface: str
     way_out: WayOut
+
+
+@dataclass(frozen=True, slots=True)
+class Nat64Found:
+    """DNS has shown these prefixes, to who asked through `interface`."""
+
+    interface: str
+    prefixes: tuple[IPv6Network, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +156,7 @@ Event = (
     | RouterSaid
     | WebAnswered
     | ProbeAnswered
+    | Nat64Found
     | HomeAgentsFound
     | HomeAgentsUnknown
     | PathLastUsed

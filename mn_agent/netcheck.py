@@ -108,6 +108,7 @@ def _family(
     silent = any(o.verdict is Verdict.POOR and o.by == "race" for o in about)
     return {
         "care_of": str(place.care_of),
+        "nat64": None if place.through is None else str(place.through.prefix),
         "router": None if place.router is None else str(place.router),
         "answers": True if measured else False if silent else None,
         "rtt_ms": round(min(measured) * 1000, 1) if measured else None,

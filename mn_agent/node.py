@@ -30,6 +30,7 @@ from mn_agent.events import (
     HomeAgentsFound,
     HomeAgentsUnknown,
     LinkUnusable,
+    Nat64Found,
     NeighbourAnswered,
     NetworkChanged,
     PathLastUsed,
@@ -99,6 +100,7 @@ class MobileNode:
         self.memory = memory
         self.started_at = now
         self.attachments: tuple[Attachment, ...] = ()
+        self._offered: tuple[Attachment, ...] = ()
         self.choice = parts.choice
         self.dialect = parts.dialect
         self.decisions = parts.decisions
@@ -107,6 +109,7 @@ class MobileNode:
         self.enquiries = parts.enquiries
         self.journal = parts.journal
         self.limits = parts.limits
+        self.nat64 = parts.nat64
         self.networks = parts.networks
         self.paths = parts.paths
         self.payload = parts.payload
@@ -237,7 +240,13 @@ class MobileNode:
             case Stop():
                 self._stopping = True
                 return self._follow(self.registration.deregister(now), now)
-            case EchoHeard() | NeighbourAnswered() | RouterSaid() | WebAnswered() | ProbeAnswered() | Check():
+            case RouterSaid(interface=interface, way_out=way_out):
+                self.nat64.learnt(interface, way_out.nat64)
+                return self._attach(now)
+            case Nat64Found(interface=interface, prefixes=prefixes):
+                self.nat64.learnt(interface, prefixes)
+                return self._attach(now)
+            case EchoHeard() | NeighbourAnswered() | WebAnswered() | ProbeAnswered() | Check():
                 return []  # it is for the thinkers
             case _:
                 assert_never(event)
@@ -247,13 +256,18 @@ class MobileNode:
         self._detector.handle(self._snapshot)
         self.networks.seen(self._snapshot, now)
         self.enquiries.network_changed(self._detector.attachments, now)
-        attachments = with_home(
+        self._offered = with_home(
             self._snapshot,
             self._detector.attachments,
             self._detector.policy,
             self.configuration,
             self.enquiries.home_prefix,
         )
+        return self._attach(now)
+
+    def _attach(self, now: float) -> list[Action]:
+        """What links offer, and what a NAT64 makes of it."""
+        attachments = self.nat64.extended(self._offered, self.configuration.home.ipv6)
         before, self.attachments = self.attachments, attachments
         if places(attachments) == places(before):
             return self._same_places(before, now)

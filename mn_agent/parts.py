@@ -21,6 +21,7 @@ from mn_agent.handover import Journal
 from mn_agent.memory import Memory
 from mn_agent.messages import Wish
 from mn_agent.mobile_router import MobileRouter
+from mn_agent.nat64 import Nat64
 from mn_agent.network_memory import NetworkMemory
 from mn_agent.old_paths import OldPaths
 from mn_agent.path_limits import PathLimits
@@ -51,6 +52,7 @@ class Parts:
     associations: Associations
     dialect: Dialect
     networks: NetworkMemory
+    nat64: Nat64
     portals: Portals
     recognition: Recognition
     limits: PathLimits
@@ -96,6 +98,7 @@ def assemble(
     payload = PayloadProtection(key, home, rng.randbytes, reachable=binding.reachable)
     associations = associations_for(keys, configuration.profile, home, memory, wall_offset, rng)
     choice = Choice(policy_of(configuration), home)
+    nat64 = Nat64()
     portals = Portals(configuration.portal)
     memory_of_networks = NetworkMemory(networks, wall_offset)
     owns_addresses = configuration.movement.addresses == "agent"
@@ -104,7 +107,7 @@ def assemble(
     limits = PathLimits(memory_of_networks)
     paths = PathWatch(memory_of_networks, limits, registration.demands, rng)
     registration.demands.needs_udp = paths.wants_udp
-    thinkers = (recognition, steady, Race(rng), portals, paths)
+    thinkers = (recognition, steady, nat64, Race(rng), portals, paths)
     return Parts(
         configuration,
         choice,
@@ -115,6 +118,7 @@ def assemble(
         associations,
         dialect,
         memory_of_networks,
+        nat64,
         portals,
         recognition,
         limits,

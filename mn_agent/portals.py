@@ -163,7 +163,8 @@ class Portals:
         page = network.api or self._probe
         if page is None:
             return None
-        places = (a for a in network.attachments if _version(page) in (None, a.care_of.version))
+        plain = (a for a in network.attachments if a.through is None)
+        places = (a for a in plain if _version(page) in (None, a.care_of.version))
         place = next(places, None)
         return None if place is None else (page, place)
 

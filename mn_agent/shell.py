@@ -18,6 +18,7 @@ from mn_agent.actions import (
     AnnounceHome,
     AnnouncePath,
     AskDns,
+    AskNat64,
     AskPathUse,
     AskRouters,
     ConfigureEndpoint,
@@ -45,6 +46,7 @@ from mn_agent.events import (
     HomeAgentsFound,
     HomeAgentsUnknown,
     LinkUnusable,
+    Nat64Found,
     NeighbourAnswered,
     PathLastUsed,
 )
@@ -58,10 +60,12 @@ from movement.probe import Prober
 from runtime.log import Log
 from tunnel.forwarding import ForwardingTable
 from tunnel.kernel import MARK, KernelConfig, KernelError
+from tunnel.nat64_underlay import open_nat64_underlay
 from tunnel.plane import DataPlane
 from tunnel.routing import KernelState
 from tunnel.underlay import Underlay, open_ipv4_underlay, open_ipv6_underlay
 from wire.esp import UDP_PORT_NAT_TRAVERSAL
+from wire.nat64 import IPV4_ONLY, prefixes_in
 
 Place = tuple[str, IPv4Address | IPv6Address]
 
@@ -129,6 +133,8 @@ class Shell:
                 self._echoes.send(action)
             case AskRouters(interface=interface):
                 self._routers.ask(interface)
+            case AskNat64(interface=interface):
+                self._ask_nat64(interface)
             case FetchPage():
                 self._web.fetch(action)
             case SendProbe():
@@ -171,6 +177,16 @@ class Shell:
         self._payload_prober.close()
         self._keep(())
 
+    def _ask_nat64(self, interface: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._find_nat64(interface))
+        self._questions.add(task)
+        task.add_done_callback(self._questions.discard)
+
+    async def _find_nat64(self, interface: str) -> None:
+        answers = await self._resolver.addresses(IPV4_ONLY, "AAAA")
+        prefixes = prefixes_in(IPv6Address(answer) for answer in answers)
+        self._dispatch(Nat64Found(interface, prefixes))
+
     def _keep(self, attachments: tuple[Attachment, ...]) -> None:
         wanted = {(a.interface, a.care_of): a for a in attachments}
         for place in [place for place in self._underlays if place not in wanted]:
@@ -184,7 +200,7 @@ class Shell:
     def _open(self, place: Place, attachment: Attachment) -> None:
         care_of = attachment.care_of
         try:
-            underlay = self._opened(care_of, attachment.interface)
+            underlay = self._opened(attachment)
         except OSError as error:
             why = error.strerror or str(error)
             self._log.warning("no-sockets", f"no sockets at {care_of} on {attachment.interface}: {why}")
@@ -193,12 +209,19 @@ class Shell:
         self._underlays[place] = underlay
         self._plane.attach(underlay)
 
-    def _opened(self, care_of: IPv4Address | IPv6Address, interface: str) -> Underlay:
+    def _opened(self, attachment: Attachment) -> Underlay:
+        care_of, interface, through = attachment.care_of, attachment.interface, attachment.through
         if isinstance(care_of, IPv6Address):
             return open_ipv6_underlay(
                 care_of, interface, MARK, self._protected, icmp=True, believe_routers=False
             )
-        open_at = partial(open_ipv4_underlay, care_of, 0, interface, MARK, believe_routers=False)
+        open_at: Callable[..., Underlay] = partial(
+            open_ipv4_underlay, care_of, 0, interface, MARK, believe_routers=False
+        )
+        if through is not None:
+            open_at = partial(
+                open_nat64_underlay, care_of, through.source, through.prefix, interface, MARK
+            )
         if not self._protected:
             return open_at()
         try:

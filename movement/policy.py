@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from movement.network import NetworkId, network_of
 from movement.snapshot import Address, DefaultRouter, Link, LinkAddress, Snapshot
+from movement.translation import Translation
 
 _FAMILIES = (4, 6)
 _UNSET_IPV6_METRIC = 1024
@@ -60,6 +61,8 @@ class Attachment:
     """As of the link, where another network in the place of this one must not be mistaken for it."""
     network: NetworkId | None = None
     """Which network this is, once the router's link-layer address is known."""
+    through: Translation | None = None
+    """The care-of address stands for an IPv6 address on the link, and a NAT64 makes the difference."""
 
 
 def rank(snapshot: Snapshot, policy: Policy, current: Attachment | None = None) -> tuple[Attachment, ...]:

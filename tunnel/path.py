@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 
+from wire.nat64 import STANCES
+
 IPV4_HEADER = 20
 IPV6_HEADER = 40
 UDP_HEADER = 8
@@ -66,6 +68,14 @@ class TunnelPath:
     interface: str = ""
     link_mtu: int = 1500
     spi: int = 0
+
+    @property
+    def translated(self) -> bool:
+        """Whether a NAT64 is on the way, so that the link carries IPv6 instead of what stands here.
+
+        Only the sockets of its underlay know how; a tier that writes outer headers itself leaves it to them.
+        """
+        return self.local in STANCES
 
     @property
     def overhead(self) -> int:

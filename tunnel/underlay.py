@@ -40,7 +40,7 @@ _IP_MTU, _IPV6_MTU = 14, 24  # linux/in.h and in6.h; the socket module does not 
 
 _INT = struct.Struct("=i")
 _MARKS4: Marks = tuple([(socket.IPPROTO_IP, socket.IP_TOS, _INT.pack(tos))] for tos in range(256))
-_MARKS6: Marks = tuple([(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _INT.pack(tos))] for tos in range(256))
+MARKS6: Marks = tuple([(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _INT.pack(tos))] for tos in range(256))
 
 
 class Underlay(ABC):
@@ -79,7 +79,7 @@ class Underlay(ABC):
     def fragmenting_sender(self, path: TunnelPath, seal: Seal | None) -> Send:
         """The same, but the outer packet is fragmented as the path needs it."""
         if path.encapsulation.protected and seal is None:
-            return _refuse
+            return refuse
         address = (str(path.remote), 0)
 
         def send_fragmented(packet: bytes) -> None:
@@ -146,26 +146,26 @@ class Ipv4Underlay(Underlay):
         super().__init__(local, self._udp.getsockname()[1], ways, intakes, header_included)
 
     def send_control(self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes) -> str | None:
-        return _send_control(self._udp, packet, (str(remote), remote_port))
+        return send_or_say(self._udp, packet, (str(remote), remote_port))
 
     def sender(self, path: TunnelPath, seal: Seal | None) -> Send:
         address = (str(path.remote), path.remote_port)
         match path.encapsulation:
             case Encapsulation.IP_IN_IP:
                 return _by_version(
-                    _sender(self._ipv4, (address[0], 0), _MARKS4),
-                    _sender(self._ipv6, (address[0], 0), _MARKS4),
+                    plain_sender(self._ipv4, (address[0], 0), _MARKS4),
+                    plain_sender(self._ipv6, (address[0], 0), _MARKS4),
                 )
             case Encapsulation.UDP:
-                return _sender(self._udp, address, _MARKS4)
+                return plain_sender(self._udp, address, _MARKS4)
             case Encapsulation.UDP_TLV | Encapsulation.UDP_TLV_DRAFT as kind:
-                return _wrapping_sender(self._udp, address, lambda packet: wrap(packet, kind), _MARKS4)
+                return wrapping_sender(self._udp, address, lambda packet: wrap(packet, kind), _MARKS4)
             case Encapsulation.ESP_UDP:
                 if self._esp is None or seal is None:
-                    return _refuse
-                return _wrapping_sender(self._esp, address, seal.seal, _MARKS4)
+                    return refuse
+                return wrapping_sender(self._esp, address, seal.seal, _MARKS4)
             case Encapsulation.ESP:
-                return _refuse
+                return refuse
             case _:
                 assert_never(path.encapsulation)
 
@@ -233,23 +233,25 @@ class Ipv6Underlay(Underlay):
         super().__init__(local, 0, ways, intakes, header_included)
 
     def send_control(self, remote: IPv4Address | IPv6Address, remote_port: int, packet: bytes) -> str | None:
-        return _send_control(self._header_included, packet, (str(remote), 0, 0, 0))
+        return send_or_say(self._header_included, packet, (str(remote), 0, 0, 0))
 
     def sender(self, path: TunnelPath, seal: Seal | None) -> Send:
         address = (str(path.remote), 0, 0, 0)
         if path.encapsulation is Encapsulation.ESP and seal is not None:
-            return _wrapping_sender(self._esp, address, seal.seal, _MARKS6)
+            return wrapping_sender(self._esp, address, seal.seal, MARKS6)
         if path.encapsulation is not Encapsulation.IP_IN_IP:
-            return _refuse
-        return _by_version(_sender(self._ipv4, address, _MARKS6), _sender(self._ipv6, address, _MARKS6))
+            return refuse
+        return _by_version(
+            plain_sender(self._ipv4, address, MARKS6), plain_sender(self._ipv6, address, MARKS6)
+        )
 
     def train_sender(self, path: TunnelPath, seal: Seal | None) -> TrainSender | None:
         address, framing = (str(path.remote), 0, 0, 0), framing_of(path.encapsulation)
         if path.encapsulation is Encapsulation.ESP and seal is not None:
-            return SealedTrain(RawTrain(self._esp, self._esp, address, _MARKS6, framing), seal)
+            return SealedTrain(RawTrain(self._esp, self._esp, address, MARKS6, framing), seal)
         if path.encapsulation is not Encapsulation.IP_IN_IP:
             return None
-        return RawTrain(self._ipv4, self._ipv6, address, _MARKS6, framing)
+        return RawTrain(self._ipv4, self._ipv6, address, MARKS6, framing)
 
     def port_of(self, path: TunnelPath) -> int:
         return 0
@@ -292,7 +294,7 @@ def open_ipv6_underlay(
     return Ipv6Underlay(local, Ways(interface or "", mark, believe_routers), protected, icmp)
 
 
-def _sender(opened: socket.socket, address: Address, marks: Marks) -> Send:
+def plain_sender(opened: socket.socket, address: Address, marks: Marks) -> Send:
     """Send a packet as it is; its DSCP and ECN go to the outer header when they are not zero."""
     sendto, sendmsg = opened.sendto, opened.sendmsg
 
@@ -306,7 +308,7 @@ def _sender(opened: socket.socket, address: Address, marks: Marks) -> Send:
     return send
 
 
-def _wrapping_sender(
+def wrapping_sender(
     opened: socket.socket, address: Address, wrapped: Callable[[bytes], bytes], marks: Marks
 ) -> Send:
     sendto, sendmsg = opened.sendto, opened.sendmsg
@@ -333,12 +335,12 @@ def _by_version(send4: Send, send6: Send) -> Send:
     return send
 
 
-def _refuse(packet: bytes) -> None:
+def refuse(packet: bytes) -> None:
     """No UDP over IPv6, which the draft forbids and RFC 5555 keeps for last (D11); nothing in the clear."""
     raise OSError(errno.EPROTONOSUPPORT, "no such encapsulation over this family")
 
 
-def _send_control(opened: socket.socket, packet: bytes, address: Address) -> str | None:
+def send_or_say(opened: socket.socket, packet: bytes, address: Address) -> str | None:
     try:
         opened.sendto(packet, address)
     except OSError as error:

@@ -19,6 +19,7 @@ from mn_agent.actions import (
     AnnounceHome,
     AnnouncePath,
     AskDns,
+    AskNat64,
     AskPathUse,
     AskRouters,
     ConfigureEndpoint,
@@ -339,6 +340,8 @@ class MobileHost:
                 self._send_icmp(care_of, remote, port, packet)
             case AskRouters(interface=interface):
                 self._timeline.after(HINT, partial(self._router_said, interface))
+            case AskNat64():
+                pass  # nobody here has a NAT64
             case FetchPage():
                 raise AssertionError("no network here has a captive portal")
             case SendEcho():

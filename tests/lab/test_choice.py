@@ -101,3 +101,25 @@ def test_a_captive_portal_is_recognised_said_and_left_in_peace_until_somebody_lo
     lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "0.2", within=3.0)
     assert time.monotonic() - logged_in < 2.0
     assert not [h for h in answer(lab, "status")["health"] if h["code"] == "captive-portal"]
+
+
+def test_an_ipv4_home_agent_is_reached_through_a_nat64(lab: LabUnderTest) -> None:
+    """The home agent's IPv6 address is out of reach there."""
+    chain = "type filter hook forward priority 0; ip6 daddr 2001:db8:99::/64 drop;"
+    lab.output("train", "nft", f"table inet no_home {{ chain forward {{ {chain} }}; }}")
+    lab.plug("eth0", "train")
+    began = time.monotonic()
+    while not str(care_of(lab)).startswith("192.0.0."):
+        assert time.monotonic() - began < 10.0, answer(lab, "why")
+    shown = answer(lab, "status")
+    assert (shown["path"]["encap"], shown["path"]["nat"]) == ("udp4", "detected")
+    assert shown["last_handover"]["total_ms"] < 1000.0
+    for home in ("203.0.113.77", "2001:db8:99::77"):
+        lab.wait_for("cn", "ping", "-n", "-c", "1", "-W", "0.5", home, within=6)
+    echo = ("ping", "-n", "-c", "1", "-W", "1", "-M", "do", "-s")
+    widest = int(shown["home"]["mtu"])
+    assert lab.run("cn", *echo, str(widest - 28), "203.0.113.77").returncode == 0
+    (checked,) = answer(lab, "netcheck", "eth0")["interfaces"]
+    assert checked["verdict"] == "in-use"
+    assert checked["ipv4"]["nat64"] == "2001:db8:64:ff9b::/96"
+    assert checked["ipv4"]["answers"]
