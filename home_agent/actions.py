@@ -14,6 +14,7 @@ from tunnel.endpoint import EndpointConfig
 from tunnel.forwarding import ForwardingTable
 from tunnel.kernel import KernelConfig
 from tunnel.path import Arrival
+from tunnel.persistent import PersistentMap
 
 Address = IPv4Address | IPv6Address
 
@@ -61,7 +62,7 @@ class Defend:
     The value says whether it is a mobile router's address (the router flag of its advertisements).
     """
 
-    addresses: Mapping[Address, bool]
+    addresses: PersistentMap[Address, bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Pure. RFC 6275 sections 9.1 and 10.3, draft sections 2.3 and 4.5, RFC 5555 secti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -13,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from home_agent.agenda import Agenda
 from runtime.node import Deadline
 from tunnel.forwarding import Destination, ForwardingTable, Way
+from tunnel.guests import as_network
 from tunnel.path import Arrival, Encapsulation, TunnelPath
 from wire.esp import UDP_PORT_NAT_TRAVERSAL
 
@@ -22,6 +24,8 @@ OLD_PATH_GRACE = 2.0
 """Seconds during which packets that were under way on the old path are still taken in."""
 REFRESH_REQUEST_LEAD = 0.1
 """A Binding Refresh Request goes out when this part of the lifetime is left."""
+REFRESH_REQUESTS_PER_SECOND = 100.0
+"""To those for whom that time had come before this home agent started: not to all of them at once."""
 
 Network = IPv4Network | IPv6Network
 
@@ -75,17 +79,6 @@ class Binding:
     @property
     def link_local(self) -> IPv6Address:
         return link_local_of(self.home_address)
-
-
-def as_network(destination: Destination) -> Network:
-    """An address as the prefix that holds nothing else. From a number: from the address it takes 50 us."""
-    match destination:
-        case IPv4Address():
-            return IPv4Network((int(destination), 32))
-        case IPv6Address():
-            return IPv6Network((int(destination), 128))
-        case _:
-            return destination
 
 
 def link_local_of(home_address: IPv6Address) -> IPv6Address:
@@ -167,17 +160,27 @@ class BindingCache:
         link_mtu: int,
         tlv: Encapsulation | None,
         spis: Callable[[IPv6Address], tuple[int, ...]] = lambda home_address: (),
+        *,
+        refresh_requests: bool = True,
     ) -> None:
         """`spis`: the sessions of a mobile node whose payload is protected, latest first."""
         self._link_mtu = link_mtu
         self._tlv = tlv
         self._spis = spis
+        self._refresh_requests = refresh_requests
         self.table = ForwardingTable()
         """The whole desired state of the data plane, always in step with the bindings."""
         self._bindings: dict[IPv6Address, Binding] = {}
-        self._old_paths: dict[IPv6Address, TunnelPath] = {}
-        self._released: dict[IPv6Address, int] = {}
-        self._agenda: Agenda[tuple[IPv6Address, Due]] = Agenda()
+        self._old_paths: dict[IPv6Address, tuple[float, TunnelPath]] = {}
+        """With the instant at which each of them ends."""
+        self._released: dict[IPv6Address, tuple[float, int]] = {}
+        """The last sequence number, and until when it stands."""
+        self._asked: set[IPv6Address] = set()
+        """Who has had its Binding Refresh Request."""
+        self._turns: dict[IPv6Address, float] = {}
+        """Who has to wait for its turn to be asked, and until when."""
+        self._next_turn = 0.0
+        self._agenda = Agenda()
 
     def __len__(self) -> int:
         return len(self._bindings)
@@ -190,13 +193,15 @@ class BindingCache:
 
     def last_sequence(self, home_address: IPv6Address) -> int | None:
         """The last accepted sequence number, also of a binding that was released a moment ago."""
-        binding = self._bindings.get(home_address)
-        return binding.sequence if binding is not None else self._released.get(home_address)
+        binding, released = self._bindings.get(home_address), self._released.get(home_address)
+        if binding is not None:
+            return binding.sequence
+        return released[1] if released is not None else None
 
     def was_just_released(self, home_address: IPv6Address) -> bool:
         return home_address in self._released
 
-    def put(self, binding: Binding, now: float, refresh_request: bool) -> None:
+    def put(self, binding: Binding, now: float) -> None:
         """Record an accepted binding; packets on the path it replaces are taken in for a moment longer.
 
         That is safe because the old path, too, came from an authenticated Binding Update of this very
@@ -207,43 +212,65 @@ class BindingCache:
         if old is not None:
             self._retire(home, path_of(old, old.encapsulation, self._link_mtu), binding, now)
         self._bindings[home] = binding
-        self._forget_release(home)
+        self._released.pop(home, None)
+        self._asked.discard(home)
+        self._turns.pop(home, None)
+        if _request_at(binding) < now:
+            self._turns[home] = self._next_turn = max(now, self._next_turn + 1 / REFRESH_REQUESTS_PER_SECOND)
         self._route(old, binding)
-        self._agenda.set((home, Due.EXPIRY), binding.expires_at)
-        if refresh_request:
-            lead = max(REFRESH_REQUEST_LEAD * binding.lifetime, 2.0)
-            self._agenda.set((home, Due.REFRESH_REQUEST), binding.expires_at - lead)
+        self._plan(home)
 
     def release(self, home_address: IPv6Address, sequence: int, now: float) -> Binding | None:
         """End a binding at its owner's wish; for a while its sequence number still stands."""
         binding = self._remove(home_address)
-        self._released[home_address] = sequence
-        self._agenda.set((home_address, Due.CLOSED), now + MAX_DELETE_BCE_TIMEOUT)
+        self._released[home_address] = (now + MAX_DELETE_BCE_TIMEOUT, sequence)
+        self._plan(home_address)
         return binding
 
     def due(self, now: float) -> tuple[Due, IPv6Address, Binding | None] | None:
         """The next thing that is due at `now`, already applied to the cache."""
-        key = self._agenda.pop_due(now)
-        if key is None:
+        home = self._agenda.pop_due(now)
+        if home is None:
             return None
-        home, due = key
+        _, due = self._next(home)
+        binding = self._bindings.get(home)
         match due:
             case Due.EXPIRY:
-                return due, home, self._remove(home)
+                self._remove(home)
             case Due.REFRESH_REQUEST:
-                return due, home, self._bindings.get(home)
+                self._asked.add(home)
             case Due.OLD_PATH_ENDS:
                 del self._old_paths[home]
-                binding = self._bindings[home]
                 self._route(binding, binding)
-                return due, home, binding
             case Due.CLOSED:
                 del self._released[home]
-                return due, home, None
+        self._plan(home)
+        return due, home, binding
 
     def deadline(self) -> Deadline | None:
         first = self._agenda.first()
-        return None if first is None else Deadline(first[0], _REASONS[first[1][1]])
+        return None if first is None else Deadline(first[0], _REASONS[self._next(first[1])[1]])
+
+    def _plan(self, home: IPv6Address) -> None:
+        """Have the next thing that is to happen to `home`, if any, in the agenda."""
+        at, _ = self._next(home)
+        if at < math.inf:
+            self._agenda.set(home, at)
+        else:
+            self._agenda.cancel(home)
+
+    def _next(self, home: IPv6Address) -> tuple[float, Due]:
+        """What is to happen next to `home`, and when; never, if nothing is known of it."""
+        binding, never = self._bindings.get(home), (math.inf, Due.CLOSED)
+        if binding is None:
+            released = self._released.get(home)
+            return never if released is None else (released[0], Due.CLOSED)
+        coming = [(binding.expires_at, Due.EXPIRY)]
+        if self._refresh_requests and home not in self._asked:
+            coming.append((self._turns.get(home, _request_at(binding)), Due.REFRESH_REQUEST))
+        if home in self._old_paths:
+            coming.append((self._old_paths[home][0], Due.OLD_PATH_ENDS))
+        return min(coming, key=lambda one: one[0])
 
     def _route(self, old: Binding | None, new: Binding | None) -> None:
         wanted = new.destinations if new is not None else ()
@@ -265,7 +292,7 @@ class BindingCache:
             path, *others = (replace(path, spi=spi) for spi in self._spis(binding.home_address) or (0,))
             accept = tuple(others)
         old = self._old_paths.get(binding.home_address)
-        return path, accept if old is None else (*accept, old)
+        return path, accept if old is None else (*accept, old[1])
 
     def _retire(self, home: IPv6Address, old: TunnelPath, new: Binding, now: float) -> None:
         live = path_of(new, new.encapsulation, self._link_mtu)
@@ -274,17 +301,17 @@ class BindingCache:
         if replace(old, link_mtu=live.link_mtu) == live:
             return  # the same way, with another MTU
         if old not in accepted_paths(new, self._link_mtu, self._tlv):
-            self._old_paths[home] = old
-            self._agenda.set((home, Due.OLD_PATH_ENDS), now + OLD_PATH_GRACE)
+            self._old_paths[home] = (now + OLD_PATH_GRACE, old)
 
     def _remove(self, home: IPv6Address) -> Binding | None:
         binding = self._bindings.pop(home, None)
         self._old_paths.pop(home, None)
+        self._turns.pop(home, None)
+        self._asked.discard(home)
         self._route(binding, None)
-        for due in (Due.EXPIRY, Due.REFRESH_REQUEST, Due.OLD_PATH_ENDS):
-            self._agenda.cancel((home, due))
         return binding
 
-    def _forget_release(self, home: IPv6Address) -> None:
-        if self._released.pop(home, None) is not None:
-            self._agenda.cancel((home, Due.CLOSED))
+
+def _request_at(binding: Binding) -> float:
+    """When a mobile node that has not refreshed its binding by itself is asked to."""
+    return binding.expires_at - max(REFRESH_REQUEST_LEAD * binding.lifetime, 2.0)

@@ -5,13 +5,13 @@ Pure. Common use needs three tables and about ten lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Literal
 
 import msgspec
 
-from runtime.settings import ConfigError, decode_toml
+from runtime.settings import ConfigError, decode_toml, line_of
 from runtime.toml_lines import KeyPath, key_lines
 from tunnel.plane import DataPlaneChoice
 from wire.options import NATKATIMEOUT
@@ -172,17 +172,12 @@ def parse_configuration(text: str, name: str = "home-agent.toml") -> Configurati
     Raises ConfigError with one `file:line: message` for everything that is wrong.
     """
     configuration = decode_toml(text, name, Configuration)
-    lines = key_lines(text)
-    found = [(_line(lines, path), message) for path, message in _contradictions(configuration)]
-    if found:
-        raise ConfigError(f"{name}:{line}: {message}" for line, message in sorted(found))
+    wrong = tuple(_contradictions(configuration))
+    if wrong:
+        lines = key_lines(text)
+        found = sorted((line_of(path, lines), message) for path, message in wrong)
+        raise ConfigError(f"{name}:{line}: {message}" for line, message in found)
     return configuration
-
-
-def _line(lines: Mapping[KeyPath, int], path: KeyPath) -> int:
-    while path and path not in lines:
-        path = path[:-1]
-    return lines.get(path, 1)
 
 
 Mistake = tuple[KeyPath, str]
@@ -197,7 +192,9 @@ def _contradictions(configuration: Configuration) -> Iterator[Mistake]:
     for index, node in enumerate(configuration.mobile_node):
         at: KeyPath = ("mobile_node", index)
         yield from _about_addresses(configuration, node, at, taken_ipv6, taken_ipv4)
-        yield from _about_prefixes(configuration, index, node, at)
+        yield from _about_prefixes(configuration, node, at)
+    for key in ("prefixes", "ipv4_prefixes"):
+        yield from _about_overlaps(configuration, key)
 
 
 def _about_the_tunnel(configuration: Configuration) -> Iterator[Mistake]:
@@ -261,23 +258,34 @@ def _about_addresses(
         yield (*at, "ipv4_prefix_requests"), "ipv4_prefix_requests = true needs [home_link] ipv4_prefix_pool"
 
 
-def _about_prefixes(
-    configuration: Configuration, index: int, node: MobileNode, at: KeyPath
-) -> Iterator[Mistake]:
+def _about_prefixes(configuration: Configuration, node: MobileNode, at: KeyPath) -> Iterator[Mistake]:
     link, agent = configuration.home_link, configuration.home_agent
     for prefix in node.prefixes:
         if prefix.overlaps(link.ipv6_prefix) or agent.ipv6 in prefix or not is_mobile_prefix(prefix):
             yield (*at, "prefixes"), f"prefix {prefix} is not a unicast prefix apart from the home link"
-        for other in configuration.mobile_node[:index]:
-            if any(prefix.overlaps(theirs) for theirs in other.prefixes):
-                yield (*at, "prefixes"), f"prefix {prefix} overlaps a prefix of {other.label}"
     for ipv4 in node.ipv4_prefixes:
         on_link = link.ipv4_prefix is not None and ipv4.overlaps(link.ipv4_prefix)
         if on_link or agent.ipv4 in ipv4 or not is_usable_ipv4(ipv4.network_address):
             yield (*at, "ipv4_prefixes"), f"prefix {ipv4} is not a unicast prefix apart from the home link"
-        for other in configuration.mobile_node[:index]:
-            if any(ipv4.overlaps(theirs) for theirs in other.ipv4_prefixes):
-                yield (*at, "ipv4_prefixes"), f"prefix {ipv4} overlaps a prefix of {other.label}"
+
+
+def _about_overlaps(
+    configuration: Configuration, key: Literal["prefixes", "ipv4_prefixes"]
+) -> Iterator[Mistake]:
+    """Prefixes of one mobile node inside those of another: in their order each follows what is around it."""
+    nodes = configuration.mobile_node
+    claims = [(prefix, index) for index, node in enumerate(nodes) for prefix in getattr(node, key)]
+    around: list[tuple[IPv4Network | IPv6Network, int]] = []
+    for prefix, index in sorted(claims, key=lambda claim: (claim[0].network_address, claim[0].prefixlen)):
+        while around and not around[-1][0].overlaps(prefix):
+            around.pop()
+        for other, owner in around:
+            if owner != index:
+                late, early = ((prefix, index), owner) if index > owner else ((other, owner), index)
+                at: KeyPath = ("mobile_node", late[1], key)
+                yield at, f"prefix {late[0]} overlaps a prefix of {nodes[early].label}"
+                break
+        around.append((prefix, index))
 
 
 def is_usable_ipv4(address: IPv4Address) -> bool:

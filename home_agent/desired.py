@@ -6,81 +6,61 @@ Pure. RFC 6275 section 10.4.1, RFC 3963 section 6.3, draft section 4.5 (R115, R1
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from ipaddress import IPv6Address
-from itertools import chain
 
 from home_agent.binding_cache import Binding
 from home_agent.config import Configuration
 from home_agent.requests import Address, Books
 from tunnel.endpoint import EndpointConfig
+from tunnel.guests import NO_GUESTS, Guest
 from tunnel.kernel import KernelConfig, home_agent_kernel
 from tunnel.keyring import Keyring
+from tunnel.persistent import PersistentMap
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Share:
-    """One binding's part of the whole."""
-
-    kernel: KernelConfig
-    defended: tuple[tuple[Address, bool], ...]
+Defended = PersistentMap[Address, bool]
+"""Addresses to defend on the home link, and whether each is a mobile router's."""
 
 
 class DesiredHost:
-    """The whole desired states, put together from one share for each binding.
-
-    The shares are kept, since with thousands of bindings it is their making that costs.
-    """
+    """The whole desired states. Each is a value that shares with the one before it what has not changed."""
 
     def __init__(self, books: Books, link_mtu: int) -> None:
+        agent = books.configuration.home_agent
         self._books = books
-        self._link_mtu = link_mtu
-        self._shares: dict[IPv6Address, _Share] = {}
-        self._base = self._kernel_for(None)
-        for binding in books.cache:
-            self._shares[binding.home_address] = self._share(binding)
+        self._own = (agent.ipv6, agent.ipv4)
+        self._base = home_agent_kernel(books.configuration.tunnel.device, link_mtu, agent.interface)
+        self._guests = NO_GUESTS.changed((), {one.home_address: self._guest(one) for one in books.cache})
+        self._defended: Defended = PersistentMap(
+            (address, one.router) for one in books.cache for address in self._books.defended(one)
+        )
 
     def note(self, home_address: IPv6Address) -> bool:
         """Look again at the binding of `home_address`; whether the desired states are others now."""
-        binding, old = self._books.cache.get(home_address), self._shares.get(home_address)
-        if binding is None:
-            return self._shares.pop(home_address, None) is not None
-        share = self._shares[home_address] = self._share(binding)
-        return share != old
+        binding, old = self._books.cache.get(home_address), self._guests.get(home_address)
+        new = self._guest(binding) if binding is not None else None
+        guarded = self._defended_by(binding)
+        lost = set(old.defended if old is not None else ()) - guarded.keys()
+        same = all(self._defended.get(address) is router for address, router in guarded.items())
+        if new == old and same:
+            return False
+        self._guests = self._guests.changed((home_address,), {} if new is None else {home_address: new})
+        self._defended = self._defended.changed(lost, guarded)
+        return True
 
     def kernel(self) -> KernelConfig:
         """Everything bound is routed into the TUN device; what is on the home link is proxied there."""
-        shares = self._shares.values()
-        return dataclasses.replace(
-            self._base,
-            routes=tuple(chain.from_iterable(share.kernel.routes for share in shares)),
-            proxies=tuple(chain.from_iterable(share.kernel.proxies for share in shares)),
-        )
+        return dataclasses.replace(self._base, guests=self._guests)
 
-    def defence(self) -> Mapping[Address, bool]:
-        """The addresses to defend on the home link, and whether each is a mobile router's."""
-        return dict(chain.from_iterable(share.defended for share in self._shares.values()))
+    def defence(self) -> Defended:
+        return self._defended
 
-    def _share(self, binding: Binding) -> _Share:
-        defended = tuple((address, binding.router) for address in self._books.defended(binding))
-        return _Share(self._kernel_for(binding), defended)
+    def _guest(self, binding: Binding) -> Guest:
+        return Guest.of(binding.destinations, self._books.defended(binding), self._own)
 
-    def _kernel_for(self, binding: Binding | None) -> KernelConfig:
-        agent = self._books.configuration.home_agent
-        bound: tuple[Address | None, ...] = ()
-        proxied: tuple[Address, ...] = ()
-        if binding is not None:
-            bound = (binding.home_address, binding.ipv4_home_address)
-            proxied = tuple(self._books.defended(binding))
-        return home_agent_kernel(
-            self._books.configuration.tunnel.device,
-            self._link_mtu,
-            agent.interface,
-            bound=[address for address in bound if address is not None],
-            own_addresses=(agent.ipv6, agent.ipv4),
-            proxied=proxied,
-            prefixes=binding.prefixes if binding is not None else (),
-        )
+    def _defended_by(self, binding: Binding | None) -> dict[Address, bool]:
+        if binding is None:
+            return {}
+        return dict.fromkeys(self._books.defended(binding), binding.router)
 
 
 def endpoint(configuration: Configuration, keyring: Keyring) -> EndpointConfig:

@@ -32,10 +32,11 @@ from home_agent.events import ControlReceived, Event, Probed, Revoke, Start
 from home_agent.limits import TokenBuckets
 from home_agent.location import nat_detection, tlv_encapsulation
 from home_agent.prefix_discovery import accepted_status, advertisement
-from home_agent.protection import PayloadProtection
+from home_agent.protection import SUMMONS_PER_SECOND, PayloadProtection
 from home_agent.recall import recall
 from home_agent.records import Record
 from home_agent.replies import reply_to, unasked
+from home_agent.reports import changed, rejected
 from home_agent.requests import Address, Pending, Probes, Request, astray, open_books
 from home_agent.tally import Account, LastUpdate, Tally
 from home_agent.updates import Accepted, Ignored, ProbeFirst, Refused, Released, Verdict, judge
@@ -58,7 +59,6 @@ from wire.mobility import (
     BindingUpdate,
     Message,
     UnknownMessage,
-    status_text,
 )
 from wire.options import Option
 from wire.serial import is_newer16
@@ -113,7 +113,12 @@ class HomeAgent:
         self.tally = Tally({home: Account() for home in self.nodes})
         taken = (secret.update.spi for secret in keys.values() if isinstance(secret, KeyPair))
         self.payload = PayloadProtection(payload_keys, taken, iv_source)
-        cache = BindingCache(link_mtu, tlv_encapsulation(profile), self.payload.spis)
+        cache = BindingCache(
+            link_mtu,
+            tlv_encapsulation(profile),
+            self.payload.spis,
+            refresh_requests=configuration.binding.refresh_requests,
+        )
         self.books = open_books(configuration, cache)
         known = {record.home_address: record for record in records if record.home_address in self.nodes}
         memories = {home: record.memory for home, record in known.items()}
@@ -302,7 +307,7 @@ class HomeAgent:
         if verdict.prefix_lease is not None:
             self.books.prefixes.keep(verdict.prefix_lease)
         shares = self.payload.agree(request.home_address, request.update.options)
-        self.books.cache.put(binding, now, self.configuration.binding.refresh_requests)
+        self.books.cache.put(binding, now)
         flags = AckFlag.ROUTER if binding.router else AckFlag(0)
         if verdict.tlv:
             flags |= AckFlag.TLV
@@ -349,8 +354,8 @@ class HomeAgent:
 
     def _summon(self, now: float) -> list[Action]:
         """The keys of protected payload went with the last run: have them made anew."""
-        for binding in self.books.cache:
-            self.payload.summon(binding.home_address, now)
+        for number, binding in enumerate(self.books.cache):
+            self.payload.summon(binding.home_address, now + number / SUMMONS_PER_SECOND)
         return self._summoned(now)
 
     def _summoned(self, now: float) -> list[Action]:
@@ -433,15 +438,7 @@ class HomeAgent:
         )
 
     def _rejected(self, home_address: IPv6Address, status: BindingStatus, remark: str = "") -> Report:
-        label, text = self.nodes[home_address].label, status_text(status)
-        text = f"{text}: {remark}" if remark else text
-        return Report("rejected", {"node": label, "status": int(status), "text": text})
+        return rejected(self.nodes[home_address].label, status, remark)
 
     def _report(self, binding: Binding, change: str, remark: str = "") -> Report:
-        fields: dict[str, object] = {
-            "node": self.nodes[binding.home_address].label,
-            "change": change,
-            "care_of": str(binding.care_of),
-            "sequence": binding.sequence,
-        }
-        return Report("binding", {**fields, "remark": remark} if remark else fields)
+        return changed(self.nodes[binding.home_address].label, binding, change, remark)

@@ -21,6 +21,8 @@ from wire.vendor import NONCE_SIZE, Protection, protection_in, protection_option
 
 SUMMONS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between one summons and the next, should it be lost. Ours."""
+SUMMONS_PER_SECOND = 500.0
+"""Mobile nodes that are asked for the first time after a start: each of them answers. Ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class PayloadProtection:
         self._taken = frozenset(taken)
         self._random_bytes = random_bytes
         self._sessions: dict[IPv6Address, tuple[_Session, ...]] = {}
-        self._summons: Agenda[IPv6Address] = Agenda()
+        self._summons = Agenda()
         self._tries: dict[IPv6Address, int] = {}
 
     def agree(self, home_address: IPv6Address, options: Iterable[Option]) -> tuple[Option, ...]:
@@ -85,11 +87,11 @@ class PayloadProtection:
         """How many mobile nodes have been asked to register and have not come yet."""
         return len(self._tries)
 
-    def summon(self, home_address: IPv6Address, now: float) -> None:
-        """`home_address` is bound, but its keys are lost."""
+    def summon(self, home_address: IPv6Address, at: float) -> None:
+        """`home_address` is bound, but its keys are lost: it is to be asked, the first time at `at`."""
         if home_address in self._keys:
             self._tries[home_address] = 0
-            self._summons.set(home_address, now)
+            self._summons.set(home_address, at)
 
     def due(self, now: float) -> list[IPv6Address]:
         """Whom to ask for a Binding Update now."""

@@ -11,9 +11,10 @@ import ctypes
 import fcntl
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
+from tunnel.persistent import PersistentMap
 from wire.neighbours import announcement, claimed_in, probe
 
 Address = IPv4Address | IPv6Address
@@ -66,7 +67,8 @@ class HomeLink:
         self.interface = interface
         self._own = own
         self._on_problem = on_problem
-        self._defended: dict[Address, list[asyncio.TimerHandle]] = {}
+        self._defended: PersistentMap[Address, bool] = PersistentMap()
+        self._announcing: dict[Address, tuple[asyncio.TimerHandle, ...]] = {}
         self._packet = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         try:
             self._packet.bind((interface, 0))
@@ -90,21 +92,26 @@ class HomeLink:
             return _USUAL_MTU
         return int(struct.unpack("16si12x", answer)[1])
 
-    def defend(self, addresses: Mapping[Address, bool]) -> None:
+    def defend(self, addresses: PersistentMap[Address, bool]) -> None:
         """Announce addresses that were not defended before, and stop announcing those that no longer are.
 
         The value tells whether the address is a mobile router's.
         """
-        for address in self._defended.keys() - addresses.keys():
-            for handle in self._defended.pop(address):
-                handle.cancel()
-        loop = asyncio.get_running_loop()
-        for address, router in addresses.items():
-            if address not in self._defended:
-                self._announce(address, router)
-                self._defended[address] = [
-                    loop.call_later(delay, self._announce, address, router) for delay in ANNOUNCEMENTS[1:]
-                ]
+        before, self._defended = self._defended, addresses
+        for address, was, router in addresses.differences(before):
+            if router is None:
+                for handle in self._announcing.pop(address, ()):
+                    handle.cancel()
+            elif was is None:
+                self._announcing[address] = tuple(self._announcements(address, router))
+
+    def _announcements(self, address: Address, router: bool) -> Iterator[asyncio.TimerHandle]:
+        """The first at once, the others later; after the last one nothing is kept."""
+        loop, later = asyncio.get_running_loop(), ANNOUNCEMENTS[1:]
+        self._announce(address, router)
+        for delay in later:
+            yield loop.call_later(delay, self._announce, address, router)
+        yield loop.call_later(later[-1], self._announcing.pop, address, None)
 
     async def probe(self, addresses: frozenset[Address]) -> frozenset[Address]:
         """Which of `addresses` somebody on the home link has; takes PROBE_TIME."""
@@ -138,7 +145,7 @@ class HomeLink:
         return None
 
     def close(self) -> None:
-        self.defend({})
+        self.defend(PersistentMap())
         self._packet.close()
         self._raw.close()
 

@@ -21,7 +21,7 @@ def recall(record: Record, node: MobileNode, books: Books, now: float) -> None:
                 pool.keep(lease)
     binding = record.binding
     if binding is not None and binding.expires_at > now and _is_allowed(binding, node, books):
-        books.cache.put(binding, now, books.configuration.binding.refresh_requests)
+        books.cache.put(binding, now)
 
 
 def _is_allowed(binding: Binding, node: MobileNode, books: Books) -> bool:

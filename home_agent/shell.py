@@ -28,6 +28,7 @@ from home_agent.records import Record
 from home_agent.store import Store
 from runtime.log import Log
 from tunnel.kernel import KernelConfig, KernelError
+from tunnel.persistent import PersistentMap
 from tunnel.plane import DataPlane
 from tunnel.routing import KernelState
 from tunnel.underlay import Underlay
@@ -62,7 +63,7 @@ class Shell:
         self._log = log
         self._underlays: dict[IPv4Address | IPv6Address, Underlay] = {}
         self._kernel_wanted: KernelConfig | None = None
-        self._defence_wanted: Mapping[IPv4Address | IPv6Address, bool] | None = None
+        self._defence_wanted: PersistentMap[IPv4Address | IPv6Address, bool] | None = None
         self._unwritten: dict[IPv6Address, Record] = {}
         self._unsent: list[SendControl] = []
         self._flush_due = False

@@ -6,6 +6,7 @@ Pure. Every message has the form `file:line: what is wrong`, with a suggestion w
 from __future__ import annotations
 
 import enum
+import functools
 import ipaddress
 import json
 import math
@@ -52,10 +53,10 @@ def decode_toml(text: str, name: str, type: type[T]) -> T:
     are mistakes. A ValueError from `__post_init__` is one mistake at the line of its table.
     """
     document = _parse(text, name)
-    reading = _Reading(name, key_lines(text), _owners(type))
+    reading = _Reading(_owners(type))
     value = reading.struct(type, document, ())
     if isinstance(value, _Bad):
-        raise ConfigError(reading.in_file_order())
+        raise ConfigError(reading.in_file_order(name, key_lines(text)))
     assert isinstance(value, type)
     return value
 
@@ -93,18 +94,17 @@ _BAD = _Bad.BAD
 class _Reading:
     """One pass over a document: returns values or `_BAD`, and gathers the mistakes on the way."""
 
-    name: str
-    lines: Mapping[KeyPath, int]
     owners: Mapping[str, tuple[str, ...]]
-    errors: list[tuple[int, str]] = field(default_factory=list)
+    errors: list[tuple[KeyPath, str]] = field(default_factory=list)
 
-    def in_file_order(self) -> list[str]:
-        return [f"{self.name}:{line}: {message}" for line, message in sorted(self.errors, key=lambda e: e[0])]
+    def in_file_order(self, name: str, lines: Mapping[KeyPath, int]) -> list[str]:
+        found = [(line_of(path, lines), message) for path, message in self.errors]
+        return [f"{name}:{line}: {message}" for line, message in sorted(found, key=lambda one: one[0])]
 
     def struct(self, cls: type[msgspec.Struct], table: object, path: KeyPath) -> object:
         if not isinstance(table, dict):
             return self._mistake(path, f"{_dotted(path)} = {_shown(table)} is not a table")
-        fields = {f.encode_name: f for f in msgspec.structs.fields(cls)}
+        fields = _fields(cls)
         before = len(self.errors)
         values: dict[str, object] = {}
         unknown = [key for key in table if key not in fields]
@@ -145,9 +145,9 @@ class _Reading:
 
     def _one_of(self, kind: Any, bare: Any, value: object, path: KeyPath) -> object:
         members = [m for m in get_args(bare) if m is not types.NoneType]
-        attempts: list[list[tuple[int, str]]] = []
+        attempts: list[list[tuple[KeyPath, str]]] = []
         for member in members:
-            attempt = _Reading(self.name, self.lines, self.owners)
+            attempt = _Reading(self.owners)
             result = attempt.value(member, value, path)
             if result is not _BAD:
                 return result
@@ -210,10 +210,21 @@ class _Reading:
         return f"{what} — known: {known}"
 
     def _mistake(self, path: KeyPath, message: str) -> _Bad:
-        while path and path not in self.lines:
-            path = path[:-1]
-        self.errors.append((self.lines.get(path, 1), message))
+        self.errors.append((path, message))
         return _BAD
+
+
+def line_of(path: KeyPath, lines: Mapping[KeyPath, int]) -> int:
+    """The line of the nearest thing around `path` that stands in the text."""
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 1)
+
+
+@functools.cache
+def _fields(cls: type[msgspec.Struct]) -> Mapping[str, Any]:
+    """By the name that a file has for each; asked once for each class, since it takes a millisecond."""
+    return {info.encode_name: info for info in msgspec.structs.fields(cls)}
 
 
 def _missing(key: str, kind: Any, path: KeyPath) -> str:

@@ -44,12 +44,12 @@ class Way:
 
     path: TunnelPath
     accept: tuple[TunnelPath, ...] = ()
-    peers: frozenset[Peer] = field(init=False, repr=False, compare=False)
-    """Outer sources, or security associations, that may send by it."""
+    peers: tuple[Peer, ...] = field(init=False, repr=False, compare=False)
+    """Outer sources, or security associations, that may send by it. A set would take the memory of four."""
 
     def __post_init__(self) -> None:
         paths = (self.path, *self.accept)
-        object.__setattr__(self, "peers", frozenset(map(_peer_by, paths)))
+        object.__setattr__(self, "peers", tuple(dict.fromkeys(map(_peer_by, paths))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from typing import TypeVar, assert_never
 
 from tunnel.guard import Guard, guard_of
+from tunnel.guests import NO_GUESTS, Guests, as_network
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -200,6 +201,16 @@ class KernelConfig:
     guard: Guard | None = None
     sysctls: tuple[Sysctl, ...] = ()
     on_link: tuple[AddressOnLink, ...] = ()
+    guests: Guests = NO_GUESTS
+    home_link: str = ""
+    """Where the addresses of guests are defended."""
+
+    def guest_route(self, destination: Address | Network) -> KernelRoute:
+        """What leads to an address or prefix of a guest."""
+        return KernelRoute(as_network(destination), self.device, TABLE_MAIN)
+
+    def guest_proxy(self, address: Address) -> ProxyNeighbour:
+        return ProxyNeighbour(address, self.home_link)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,32 +270,15 @@ def mobile_node_kernel(
     )
 
 
-def home_agent_kernel(
-    device: str,
-    mtu: int,
-    home_link: str,
-    bound: Iterable[Address] = (),
-    own_addresses: Iterable[Address] = (),
-    proxied: Iterable[Address] | None = None,
-    prefixes: Iterable[Network] = (),
-) -> KernelConfig:
-    """The kernel of a home agent whose home link is the interface `home_link`.
-
-    `bound`: home addresses with a binding; they are routed into the TUN device and defended on the home
-    link (`proxied` replaces the second set). `prefixes`: mobile network prefixes, routed only.
-    `own_addresses` are never taken away from the home agent, whatever the binding cache says.
-    """
-    own = frozenset(own_addresses)
-    homes = tuple(address for address in distinct(bound) if address not in own)
-    defended = homes if proxied is None else tuple(a for a in distinct(proxied) if a not in own)
-    destinations = (*(ip_network(home) for home in homes), *distinct(prefixes))
+def home_agent_kernel(device: str, mtu: int, home_link: str, guests: Guests = NO_GUESTS) -> KernelConfig:
+    """The kernel of a home agent whose home link is the interface `home_link`."""
     return KernelConfig(
         device=device,
         mtu=max(mtu, _IPV6_MINIMUM_MTU),
-        routes=tuple(KernelRoute(destination, device, TABLE_MAIN) for destination in destinations),
-        proxies=tuple(ProxyNeighbour(address, home_link) for address in defended),
         guard=guard_of(Owner.HOME_AGENT.value, (), (device,)),
         sysctls=(*quiet_device(device), *_home_link_sysctls(home_link)),
+        guests=guests,
+        home_link=home_link,
     )
 
 

@@ -15,13 +15,17 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 from tunnel import rtmessages
+from tunnel.census import Census
+from tunnel.forwarding import Destination
 from tunnel.guard import Guard
 from tunnel.journal import Journal
 from tunnel.kernel import (
+    Address,
     AddressOnLink,
     KernelConfig,
     KernelError,
@@ -44,13 +48,15 @@ class KernelState:
     all that could be done.
     """
 
-    __slots__ = ("_config", "_guard", "_guard_listing", "_journal", "_netlink", "_owner")
+    __slots__ = ("_config", "_guard", "_guard_listing", "_journal", "_netlink", "_owner", "_settled")
 
     def __init__(self, path: Path, owner: Owner = Owner.MOBILE_NODE) -> None:
         self._owner = owner
         self._netlink = Rtnetlink()
         self._journal = Journal(path, self._netlink.namespace)
         self._config: KernelConfig | None = None
+        self._settled: KernelConfig | None = None
+        """What the kernel was made equal to without a problem: only guests may differ for a short way."""
         self._guard: Guard | None = None
         self._guard_listing = ""
 
@@ -63,9 +69,16 @@ class KernelState:
         """Make the kernel equal to `config`; how many objects had to change.
 
         The guard comes first, so that no home address is ever there without it; rules come last, so
-        that nothing is led to a route that is not there yet.
+        that nothing is led to a route that is not there yet. If only guests have come or gone since the
+        last time, that alone is changed: with thousands of them, asking what the kernel has takes longer
+        than all else that a Binding Update needs. `repair` asks.
         """
-        before, self._config = self._config, config
+        before, settled = self._config, self._settled
+        self._config, self._settled = config, None
+        if settled is not None and _only_guests_differ(config, settled):
+            changed = self._netlink.execute(_guest_changes(config, settled))
+            self._settled = config
+            return changed
         changed = self._apply_guard(config.guard)
         problem: KernelError | None = None
         device = self._netlink.device(config.device)
@@ -85,19 +98,21 @@ class KernelState:
             )
         if problem is not None:
             raise problem
+        self._settled = config
         return changed
 
     def repair(self) -> int:
         """Apply the last configuration again, the guard included; how many objects had been changed."""
         if self._config is None:
             return 0
+        self._settled = None
         if self._guard is not None and _listed(self._guard.table) != self._guard_listing:
             self._guard = None
         return self.apply(self._config)
 
     def clear(self) -> None:
         """Remove everything of ours and restore what we changed. Needs nothing but the state file."""
-        self._config = None
+        self._config = self._settled = None
         with ExitStack() as steps:  # run in reverse, each whatever happens to the others
             steps.callback(self._remove_guard)
             steps.callback(self._journal.restore)
@@ -113,13 +128,14 @@ class KernelState:
 
     def _differences(self, config: KernelConfig, device: Device | None) -> Iterator[Change]:
         """What to change, in an order in which traffic is never led past the tunnel."""
-        rules, routes = self._netlink.rules(self._owner), self._netlink.routes(self._owner)
-        proxies = self._netlink.proxies() if self._owner is Owner.HOME_AGENT else frozenset()
+        rules, census = self._netlink.rules(self._owner), Census(config)
+        stale_routes = frozenset(filter(census.is_stale_route, self._netlink.routes(self._owner)))
+        proxies = self._netlink.proxies() if self._owner is Owner.HOME_AGENT else ()
+        stale_proxies = frozenset(filter(census.is_stale_proxy, proxies))
         placed = self._netlink.addresses_on_links() if self._owner is Owner.MOBILE_NODE else frozenset()
         addresses = self._netlink.addresses(device.index) if device is not None else frozenset()
         wanted_addresses = frozenset((address, int(address.max_prefixlen)) for address in config.addresses)
-        missing_routes = [route for route in config.routes if route not in routes]
-        stale_routes = routes.difference(config.routes)
+        missing_routes = tuple(census.missing_routes())
         replaced = {_slot(route) for route in missing_routes if route.destination.version == 6}
         in_the_way = frozenset(route for route in stale_routes if _slot(route) in replaced)
 
@@ -133,13 +149,13 @@ class KernelState:
         yield from _each_on_link(add_on_link, (a for a in config.on_link if a not in placed))
         yield from _each(rtmessages.delete_route, in_the_way)
         yield from _each(rtmessages.add_route, missing_routes)
-        yield from _each_proxy(rtmessages.add_proxy, (p for p in config.proxies if p not in proxies))
+        yield from _each_proxy(rtmessages.add_proxy, census.missing_proxies())
         for rule in config.rules:
             if rule not in rules:
                 yield rtmessages.add_rule(rule)
         for rule in sorted(rules.difference(config.rules), key=lambda rule: -rule.priority):
             yield rtmessages.delete_rule(rule)
-        yield from _each_proxy(rtmessages.delete_proxy, proxies.difference(config.proxies))
+        yield from _each_proxy(rtmessages.delete_proxy, stale_proxies)
         yield from _each(rtmessages.delete_route, stale_routes - in_the_way)
         if device is not None:
             for address, prefix in sorted(addresses - wanted_addresses, key=str):
@@ -185,6 +201,26 @@ def cleanup(state_dir: Path, owner: Owner = Owner.MOBILE_NODE) -> None:
         state.close()
 
 
+def _only_guests_differ(config: KernelConfig, settled: KernelConfig) -> bool:
+    return config.guests is not settled.guests and replace(config, guests=settled.guests) == settled
+
+
+def _guest_changes(config: KernelConfig, settled: KernelConfig) -> Iterator[Change]:
+    """From one set of guests to another; what one has lost another may have got."""
+    routed, defended, lost, bare = set[Destination](), set[Address](), set[Destination](), set[Address]()
+    for _, old, new in config.guests.differences(settled.guests):
+        if new is not None:
+            routed.update(new.destinations)
+            defended.update(new.defended)
+        if old is not None:
+            lost.update(old.destinations)
+            bare.update(old.defended)
+    yield from _each(rtmessages.add_route, map(config.guest_route, routed - lost))
+    yield from _each_proxy(rtmessages.add_proxy, map(config.guest_proxy, defended - bare))
+    yield from _each_proxy(rtmessages.delete_proxy, map(config.guest_proxy, bare - defended))
+    yield from _each(rtmessages.delete_route, map(config.guest_route, lost - routed))
+
+
 def _slot(route: KernelRoute) -> tuple[object, ...]:
     """IPv6 has one route for these, whatever its source address: the old one leaves before the new one."""
     return route.destination, route.table, route.metric, route.device
@@ -194,8 +230,9 @@ def _each(
     make: Callable[[KernelRoute, int | None], Change], routes: Iterable[KernelRoute]
 ) -> Iterator[Change]:
     """A route over a link that vanished is left out: the event of its return brings a new configuration."""
+    index_of = cache(interface_index)
     for route in routes:
-        index = None if route.device is None else interface_index(route.device)
+        index = None if route.device is None else index_of(route.device)
         if index is not None or route.device is None:
             yield make(route, index)
 
@@ -212,8 +249,9 @@ def _each_on_link(
 def _each_proxy(
     make: Callable[[ProxyNeighbour, int], Change], proxies: Iterable[ProxyNeighbour]
 ) -> Iterator[Change]:
+    index_of = cache(interface_index)
     for proxy in proxies:
-        index = interface_index(proxy.device)
+        index = index_of(proxy.device)
         if index is not None:
             yield make(proxy, index)
 

@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from errno import EACCES, EAFNOSUPPORT, ENOENT, EOPNOTSUPP, EPERM
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -70,14 +70,16 @@ class Rtnetlink:
         found = self._read(rtmessages.list_rules(), rtmessages.our_rule)
         return frozenset(rule for rule in found if rule.priority in owner.priorities)
 
-    def routes(self, owner: Owner) -> frozenset[KernelRoute]:
+    def routes(self, owner: Owner) -> Iterator[KernelRoute]:
         """The routes with our protocol number in the owner's tables."""
-        found = self._read(rtmessages.list_routes(), partial(rtmessages.our_route, name=_name))
-        return frozenset(route for route in found if owner.has(route))
+        read = partial(rtmessages.our_route, name=cache(_name))
+        found = self._read(rtmessages.list_routes(), read, remember=owner is Owner.MOBILE_NODE)
+        return (route for route in found if owner.has(route))
 
-    def proxies(self) -> frozenset[ProxyNeighbour]:
+    def proxies(self) -> Iterator[ProxyNeighbour]:
         """The proxied neighbours with our protocol number."""
-        return frozenset(self._read(rtmessages.list_proxies(), partial(rtmessages.our_proxy, name=_name)))
+        read = partial(rtmessages.our_proxy, name=cache(_name))
+        return self._read(rtmessages.list_proxies(), read, remember=False)
 
     def addresses(self, index: int) -> frozenset[tuple[Address, int]]:
         """Address and prefix length of everything on the device with this index."""
@@ -140,12 +142,19 @@ class Rtnetlink:
             raise explained("change the kernel's configuration", error.errno) from None
         return [results[number] for number in range(first, first + len(batch))]
 
-    def _read(self, queries: Iterable[bytes], read: Callable[[bytes], T | None]) -> Iterator[T]:
+    def _read(
+        self, queries: Iterable[bytes], read: Callable[[bytes], T | None], *, remember: bool = True
+    ) -> Iterator[T]:
         """What the answers to the queries say, without what is not ours.
 
         Decoding costs more than the dump. A message whose bytes were seen before says the same, as long
-        as interfaces have the same names: so the cost is that of what is new, not of what there is.
+        as interfaces have the same names: so the cost is that of what is new, not of what there is. Where
+        there may be thousands, memory is dearer than time: they are not remembered.
         """
+        if not remember:
+            found = (read(body) for query in queries for body in self._ask(query))
+            yield from (value for value in found if value is not None)
+            return
         interfaces = socket.if_nameindex()
         if interfaces != self._interfaces:
             self._interfaces = interfaces

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.namespace import Namespace
+from tunnel.guests import NO_GUESTS, Guest
 from tunnel.kernel import (
     MARK,
     PROTOCOL,
@@ -645,7 +646,9 @@ def test_the_home_agent_answers_for_bound_home_addresses_and_routes_them_into_th
     state = world.state(Owner.HOME_AGENT, on=agent)
     bound4, bound6 = IPv4Address("192.168.7.77"), IPv6Address("2001:db8:7::77")
     own = IPv4Address("192.168.7.1"), IPv6Address("2001:db8:7::1")
-    wanted = home_agent_kernel("ha0", 1400, "e0", (bound4, bound6, *own), own)
+    both = Guest.of((bound4, bound6, *own), (bound4, bound6, *own), own)
+    guests = NO_GUESTS.changed((), {bound6: both})
+    wanted = home_agent_kernel("ha0", 1400, "e0", guests)
     agent.run(lambda: state.apply(wanted))
     assert agent.run(lambda: state.apply(wanted)) == 0
     started = time.monotonic()
@@ -658,8 +661,13 @@ def test_the_home_agent_answers_for_bound_home_addresses_and_routes_them_into_th
     assert any(p[0] >> 4 == 4 and p[16:20] == bound4.packed for p in inner)
     assert any(p[0] >> 4 == 6 and p[24:40] == bound6.packed for p in inner)
     world.mn.sh("ping -c1 -W1 192.168.7.1; ping -c1 -W1 2001:db8:7::1")
-    fewer = home_agent_kernel("ha0", 1400, "e0", (bound6,), own)
+    less = guests.changed((), {bound6: Guest((bound6,), (bound6,))})
+    fewer = home_agent_kernel("ha0", 1400, "e0", less)
     assert agent.run(lambda: state.apply(fewer)) == 2, "one route and one proxied neighbour leave"
+    agent.sh(f"ip -6 route del {bound6}; ip -6 neigh del proxy {bound6} dev e0")
+    assert agent.run(state.repair) == 2, "what others have removed is found missing"
+    assert agent.run(state.repair) == 0
+    assert agent.run(lambda: state.apply(wanted)) == 2
     agent.run(state.clear)
     assert agent.everything() == with_tun
     tun.close()

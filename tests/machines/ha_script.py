@@ -23,9 +23,10 @@ from home_agent.config import Configuration, parse_configuration
 from home_agent.events import ControlReceived, Event, Probed, Revoke, Start
 from home_agent.node import HomeAgent
 from home_agent.records import Record
+from tunnel.census import Census
 from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.envelope import ControlPacket, open_control, seal_control
-from tunnel.forwarding import ForwardingTable, Route, peer_of
+from tunnel.forwarding import ForwardingTable, Network, Way, peer_of
 from tunnel.kernel import KernelConfig
 from tunnel.keyring import NO_KEYS
 from tunnel.lane import CONTROL
@@ -269,7 +270,19 @@ class HomeScript:
             (report.event, report.fields.get("change", report.fields.get("status"))) for report in reports
         ]
 
-    def route(self, address: IPv4Address | IPv6Address) -> Route | None:
+    @property
+    def routed(self) -> set[Network]:
+        """What the kernel is to lead into the tunnel."""
+        assert self.kernel is not None
+        return {route.destination for route in Census(self.kernel).missing_routes()}
+
+    @property
+    def proxied(self) -> set[tuple[IPv4Address | IPv6Address, str]]:
+        """Whom the kernel is to answer for, and on which link."""
+        assert self.kernel is not None
+        return {(proxy.address, proxy.device) for proxy in Census(self.kernel).missing_proxies()}
+
+    def route(self, address: IPv4Address | IPv6Address) -> Way | None:
         return self.table.find(address.packed)
 
     def carries(self, home: IPv4Address | IPv6Address, remote: IPv4Address | IPv6Address, port: int) -> bool:
@@ -291,7 +304,7 @@ class HomeScript:
                 case ConfigureKernel(kernel):
                     self.kernel = kernel
                 case Defend(addresses):
-                    self.defended = dict(addresses)
+                    self.defended = dict(addresses.items())
 
 
 def _packet_from(home: IPv4Address | IPv6Address) -> bytes:

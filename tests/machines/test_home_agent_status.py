@@ -146,7 +146,7 @@ def test_thousands_of_bindings_come_in_parts_and_none_twice() -> None:
     ha.feed(ha.laptop.native(over_ipv6(ha.laptop)))
     binding = next(iter(ha.agent.books.cache))
     for home in ha.agent.nodes:
-        ha.agent.books.cache.put(dataclasses.replace(binding, home_address=home), START, False)
+        ha.agent.books.cache.put(dataclasses.replace(binding, home_address=home), START)
     seen: list[str] = []
     after = None
     while True:

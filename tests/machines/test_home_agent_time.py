@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from home_agent.actions import ConfigureKernel, ProbeAddresses, SendControl
 from home_agent.agenda import Agenda
@@ -23,6 +25,7 @@ from tests.machines.ha_script import (
     NAT4,
     OTHER_COA6,
     PRIVATE4,
+    ROUTER,
     START,
     TABLET,
     HomeScript,
@@ -73,8 +76,7 @@ def test_a_binding_that_is_not_refreshed_is_asked_about_and_then_ends(ha: HomeSc
     assert ha.route(LAPTOP) is None
     assert ha.route(LAPTOP4) is None
     assert ha.defended == {}
-    assert ha.kernel is not None
-    assert (ha.kernel.routes, ha.kernel.proxies) == ((), ())
+    assert (ha.routed, ha.proxied) == (set(), set())
     assert ha.records[LAPTOP].binding is None
     assert ha.events() == [("binding", "expired")]
     assert ha.agent.deadline() is None
@@ -330,14 +332,40 @@ def test_a_configuration_that_takes_something_away_does_not_get_it_back(ha: Home
 
 
 def test_an_agenda_keeps_the_latest_instant_of_each_key() -> None:
-    agenda: Agenda[str] = Agenda()
+    agenda = Agenda()
     for at in range(1000):
-        agenda.set("a", at)
-        agenda.set("b", 2000 - at)
-    assert agenda.first() == (999, "a")
+        agenda.set(LAPTOP, at)
+        agenda.set(TABLET, 2000 - at)
+    assert agenda.first() == (999, LAPTOP)
     assert len(agenda._heap) < 200
-    agenda.cancel("a")
-    assert agenda.first() == (1001, "b")
+    agenda.cancel(LAPTOP)
+    assert agenda.first() == (1001, TABLET)
     assert agenda.pop_due(1000) is None
-    assert agenda.pop_due(1001) == "b"
+    assert agenda.pop_due(1001) == TABLET
     assert agenda.first() is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from((LAPTOP, TABLET, ROUTER)), st.one_of(st.none(), st.integers(0, 20))),
+        max_size=60,
+    )
+)
+def test_an_agenda_is_a_dictionary_with_its_least_value_at_hand(
+    steps: list[tuple[IPv6Address, int | None]],
+) -> None:
+    agenda, model = Agenda(), dict[IPv6Address, float]()
+    for home, at in steps:
+        if at is None:
+            agenda.cancel(home)
+            model.pop(home, None)
+        else:
+            agenda.set(home, at)
+            model[home] = at
+        first = agenda.first()
+        assert (first and first[0]) == min(model.values(), default=None)
+    due = []
+    while (home := agenda.pop_due(10)) is not None:
+        due.append(model.pop(home))
+    assert due == sorted(due)
+    assert all(at > 10 for at in model.values())

@@ -167,10 +167,9 @@ class Walk:
         assert len(networks) == len(set(networks)), "two mobile nodes have the same home address or prefix"
         routes = {route.prefix: route for route in ha.table.routes}
         assert routes.keys() == set(networks), "the data plane follows the cache"
-        assert ha.kernel is not None
-        assert {route.destination for route in ha.kernel.routes} == set(networks)
+        assert ha.routed == set(networks)
         assert set(ha.defended) == {address for binding in bindings for address in books.defended(binding)}
-        assert {proxy.address for proxy in ha.kernel.proxies} == set(ha.defended)
+        assert {address for address, _ in ha.proxied} == set(ha.defended)
         for binding in bindings:
             families = {routes[network].path.remote.version for network in binding.home_networks}
             assert len(families) == 1, "never both families registered"

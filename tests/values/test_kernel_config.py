@@ -7,6 +7,8 @@ from itertools import pairwise
 
 import pytest
 
+from tunnel.census import Census
+from tunnel.guests import NO_GUESTS, Guest
 from tunnel.kernel import (
     MARK,
     TABLE_LOCAL,
@@ -136,21 +138,42 @@ def test_the_device_keeps_ipv6_alive_whatever_the_path() -> None:
 
 def test_a_home_agent_never_routes_away_or_proxies_its_own_addresses() -> None:
     own = IPv6Address("2001:db8:99::2"), IPv4Address("203.0.113.2")
-    wanted = home_agent_kernel("mip0", 1400, "eth0", (HOME6, HOME4, HOME4, *own), own)
-    assert wanted.routes == (
+    guest = Guest.of((HOME6, HOME4, HOME4, *own), (HOME6, HOME4, *own), own)
+    wanted = home_agent_kernel("mip0", 1400, "eth0", NO_GUESTS.changed((), {HOME6: guest}))
+    census = Census(wanted)
+    assert set(census.missing_routes()) == {
         KernelRoute(IPv6Network(f"{HOME6}/128"), "mip0", TABLE_MAIN),
         KernelRoute(IPv4Network(f"{HOME4}/32"), "mip0", TABLE_MAIN),
-    )
-    assert wanted.proxies == (ProxyNeighbour(HOME6, "eth0"), ProxyNeighbour(HOME4, "eth0"))
+    }
+    assert set(census.missing_proxies()) == {ProxyNeighbour(HOME6, "eth0"), ProxyNeighbour(HOME4, "eth0")}
     assert wanted.addresses == ()
     assert not wanted.rules
 
 
 def test_a_mobile_network_prefix_is_routed_but_not_proxied() -> None:
     prefix = IPv6Network("2001:db8:aa::/56")
-    wanted = home_agent_kernel("mip0", 1400, "eth0", (HOME6,), proxied=(), prefixes=(prefix,))
-    assert [route.destination for route in wanted.routes] == [IPv6Network(f"{HOME6}/128"), prefix]
-    assert wanted.proxies == ()
+    guests = NO_GUESTS.changed((), {HOME6: Guest((HOME6, prefix), ())})
+    census = Census(home_agent_kernel("mip0", 1400, "eth0", guests))
+    assert {route.destination for route in census.missing_routes()} == {IPv6Network(f"{HOME6}/128"), prefix}
+    assert not list(census.missing_proxies())
+
+
+def test_a_census_finds_what_is_missing_and_what_is_stale() -> None:
+    prefix = IPv6Network("2001:db8:aa::/56")
+    config = home_agent_kernel(
+        "mip0", 1400, "eth0", NO_GUESTS.changed((), {HOME6: Guest((HOME6, prefix), (HOME6,))})
+    )
+    census = Census(config)
+    there, other = (
+        KernelRoute(prefix, "mip0", TABLE_MAIN),
+        KernelRoute(IPv4Network("10.0.0.1"), "mip0", TABLE_MAIN),
+    )
+    elsewhere = KernelRoute(IPv6Network(f"{HOME6}/128"), "mip9", TABLE_MAIN)
+    assert [census.is_stale_route(route) for route in (there, other, elsewhere)] == [False, True, True]
+    assert [route.destination for route in census.missing_routes()] == [IPv6Network(f"{HOME6}/128")]
+    assert census.is_stale_proxy(ProxyNeighbour(HOME6, "eth9"))
+    assert not census.is_stale_proxy(ProxyNeighbour(HOME6, "eth0"))
+    assert not list(census.missing_proxies())
 
 
 def test_the_two_roles_own_different_tables_so_that_both_can_run_on_one_host() -> None:

@@ -1,0 +1,57 @@
+"""What the mobile nodes with a binding want of their home agent's kernel: routes into the tunnel, a defence.
+
+Pure. RFC 6275 section 10.4.1, RFC 3963 section 6.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from tunnel.persistent import PersistentMap
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """One mobile node. There are thousands, so this holds its addresses only; the rest follows from them."""
+
+    destinations: tuple[Address | Network, ...]
+    """Home addresses, and mobile network prefixes, which are routed into the TUN device."""
+    defended: tuple[Address, ...]
+    """Addresses for which the kernel answers neighbours on the home link."""
+
+    @classmethod
+    def of(
+        cls, destinations: Iterable[Address | Network], defended: Iterable[Address], own: Iterable[Address]
+    ) -> Guest:
+        """`own` are the home agent's addresses: never taken away from it, whatever the binding cache says."""
+        kept = frozenset(own)
+        return cls(
+            tuple(one for one in dict.fromkeys(destinations) if one not in kept),
+            tuple(one for one in dict.fromkeys(defended) if one not in kept),
+        )
+
+
+Guests = PersistentMap[IPv6Address, Guest]
+"""By home address."""
+NO_GUESTS: Guests = PersistentMap()
+
+
+def as_network(destination: Address | Network) -> Network:
+    """An address as the prefix that holds nothing else. From its number: from the address it takes 50 us."""
+    match destination:
+        case IPv4Address():
+            return IPv4Network((int(destination), 32))
+        case IPv6Address():
+            return IPv6Network((int(destination), 128))
+        case _:
+            return destination
+
+
+def as_destination(network: Network) -> Address | Network:
+    """The inverse."""
+    return network.network_address if network.prefixlen == network.max_prefixlen else network
