@@ -18,12 +18,14 @@ from pathlib import Path
 
 import pytest
 
+from mn_agent.daemon import misplaced_home_addresses
 from movement.addresses import interface_addresses
 from movement.links import LinkReader
 from movement.policy import Policy, rank
 from movement.snapshot import DefaultRouter, Link, Snapshot
 from movement.sources import Ours, Watcher, watch
 from tests.lab.namespace import Namespace
+from tests.machines.mobile_node_script import configuration
 from tunnel.kernel import PROTOCOL, LocalPrefix, mobile_node_kernel
 from tunnel.routing import KernelState
 from tunnel.tun import TunDevice
@@ -233,6 +235,16 @@ def test_the_c_library_sees_the_same_addresses(node: Namespace) -> None:
         for name, addresses in theirs.items()
         if name != "lo"
     }
+
+
+def test_a_home_address_that_somebody_else_has_set_is_said(node: Namespace) -> None:
+    assert node.run(lambda: misplaced_home_addresses(configuration())) == []
+    node.sh(
+        "ip link set e1 down; ip link set e1 name mip0; "
+        "ip addr add 203.0.113.77/32 dev e0; ip addr add 2001:db8:99::77 dev mip0"
+    )
+    (warning,) = node.run(lambda: misplaced_home_addresses(configuration()))
+    assert warning.startswith("the home address 203.0.113.77 is on e0 already: take it out")
 
 
 def test_every_kind_of_change_is_followed_by_a_snapshot_that_shows_it(node: Namespace) -> None:

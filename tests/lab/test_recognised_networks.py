@@ -63,6 +63,12 @@ def addresses(lab: LabUnderTest) -> dict[str, int]:
     return dict(json.loads(lab.python("mn", script)))
 
 
+def optimistic(lab: LabUnderTest) -> str:
+    """Whether new IPv6 addresses are used while they are still being tested (RFC 4429)."""
+    names = (f"net.ipv6.conf.eth0.{name}" for name in ("optimistic_dad", "use_optimistic"))
+    return lab.output("mn", "sysctl", "-n", *names)
+
+
 def default_routes(lab: LabUnderTest) -> list[dict[str, object]]:
     return list(json.loads(lab.output("mn", "ip", "-j", "-4", "route", "show", "default", "dev", "eth0")))
 
@@ -97,6 +103,7 @@ def test_a_known_network_gives_its_address_back_without_dhcp_which_takes_it_over
     took = watched_plug(lab, "cafe", lease[0])
     assert took < 400, "it takes one ARP round trip; dhcpcd would still be asking after three seconds"
     assert addresses(lab) == {lease[0]: OURS}
+    assert optimistic(lab) == "1\n1\n"
     (route,) = default_routes(lab)
     assert (route["gateway"], route["protocol"]) == ("192.168.7.1", str(OURS))
     lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1")
@@ -134,6 +141,7 @@ def test_another_network_that_looks_alike_gets_no_address_and_a_stop_leaves_none
     lab.output("mn", "sh", "-c", f"kill $(pidof -x mn-agent); {wait}")
     assert addresses(lab) == {}
     assert default_routes(lab) == []
+    assert optimistic(lab) == "0\n0\n"
     lab.output("mn", "sh", "-c", AGENT)
     until(lambda: OURS in addresses(lab).values())  # memory outlives the agent
     lab.output("mn", "sh", "-c", f"kill -9 $(pidof -x mn-agent); {wait}; mn-agent --cleanup")
