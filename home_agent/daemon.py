@@ -130,7 +130,8 @@ class Daemon:
                 self._log.error("data-plane", reason)
                 loop.call_soon_threadsafe(self._attempt, "renew the TUN device", renew_device)
 
-            wiring = Wiring(self._endpoint(), on_control, plane_failed)
+            protected = len(self._payload_keys) == len(configuration.mobile_node)
+            wiring = Wiring(self._endpoint(), on_control, plane_failed, protected=protected)
             section = configuration.tunnel
             tunnel = open_tunnel(section.data_plane, section.device, link.mtu, wiring)
             stack.callback(tunnel.close)

@@ -109,7 +109,9 @@ class Daemon:
             def path_silent() -> None:
                 mailbox.post(PathSilent())
 
-            wiring = Wiring(Endpoint(Role.MOBILE_NODE), on_control, plane_failed, path_silent)
+            wiring = Wiring(
+                Endpoint(Role.MOBILE_NODE), on_control, plane_failed, path_silent, payload_key is not None
+            )
             section = configuration.tunnel
             tunnel = open_tunnel(section.data_plane, section.device, UNBOUND_MTU, wiring)
             stack.callback(tunnel.close)

@@ -45,22 +45,38 @@ class RecentPackets:
         self._packets: deque[tuple[float, bytes | Whole]] = deque(maxlen=KEPT)
         self.remember = self._packets.append
 
-    def take(
-        self, homes: Iterable[IPv4Network | IPv6Network], since: float, now: float
-    ) -> tuple[bytes, ...]:
+    def take(self, homes: Iterable[IPv4Network | IPv6Network], since: float, now: float) -> tuple[bytes, ...]:
         """The packets of `homes` since `since` (seconds of CLOCK_BOOTTIME), oldest first; they stay."""
-        networks = tuple(homes)
-        hosts = {n.network_address.packed for n in networks if n.prefixlen == n.max_prefixlen}
-        prefixes = tuple(n for n in networks if n.prefixlen < n.max_prefixlen)
+        concerns = Concern(homes, self._by_source)
         begin = max(since, now - OLDEST)
         taken: list[bytes] = []
         for at, packet in reversed(tuple(self._packets)):
             if at < begin:
                 break
-            home = self._home(packet if isinstance(packet, bytes) else packet.head)
-            if home in hosts or (home and prefixes and _within(home, prefixes)):
+            if concerns(packet if isinstance(packet, bytes) else packet.head):
                 taken.extend((packet,) if isinstance(packet, bytes) else reversed(packet.packets()))
         return tuple(reversed(taken))
+
+
+def _within(home: bytes, prefixes: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    address = ip_address(home)
+    return any(address.version == prefix.version and address in prefix for prefix in prefixes)
+
+
+class Concern:
+    """Whether a packet is one of `homes`: addresses and prefixes of mobile nodes."""
+
+    __slots__ = ("_by_source", "_hosts", "_prefixes")
+
+    def __init__(self, homes: Iterable[IPv4Network | IPv6Network], by_source: bool) -> None:
+        networks = tuple(homes)
+        self._by_source = by_source
+        self._hosts = {n.network_address.packed for n in networks if n.prefixlen == n.max_prefixlen}
+        self._prefixes = tuple(n for n in networks if n.prefixlen < n.max_prefixlen)
+
+    def __call__(self, packet: bytes) -> bool:
+        home = self._home(packet)
+        return home in self._hosts or bool(home and self._prefixes and _within(home, self._prefixes))
 
     def _home(self, packet: bytes) -> bytes:
         """The octets of the home address; none if the packet has no whole header."""
@@ -70,8 +86,3 @@ class RecentPackets:
         if version == 4 and len(packet) >= 20:
             return packet[12:16] if self._by_source else packet[16:20]
         return b""
-
-
-def _within(home: bytes, prefixes: tuple[IPv4Network | IPv6Network, ...]) -> bool:
-    address = ip_address(home)
-    return any(address.version == prefix.version and address in prefix for prefix in prefixes)

@@ -6,9 +6,11 @@ Performs I/O. Each tier wants its TUN device opened in its own way, so device an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+from tunnel.bpf.plane import KernelPlane
+from tunnel.bpf.probe import demand_kernel, explained
 from tunnel.endpoint import Endpoint
 from tunnel.offload.plane import OffloadPlane
 from tunnel.plane import DataPlane, DataPlaneChoice, OnControl, OnFault, OnSilence, Tier, TierReport
@@ -28,6 +30,8 @@ class Wiring:
     on_control: OnControl
     on_fault: OnFault
     on_silence: OnSilence | None = None
+    protected: bool = False
+    """All payload is to be protected."""
 
 
 class Tunnel:
@@ -76,7 +80,21 @@ def _offload_plane(device: TunDevice, wiring: Wiring) -> DataPlane:
     return OffloadPlane(device, wiring.endpoint, wiring.on_control, wiring.on_fault, wiring.on_silence)
 
 
+def _kernel_plane(device: TunDevice, wiring: Wiring) -> DataPlane:
+    def slow(on_fault: OnFault, on_silence: OnSilence | None) -> DataPlane:
+        return _portable_plane(device, replace(wiring, on_fault=on_fault, on_silence=on_silence))
+
+    if wiring.protected:
+        raise TierUnavailable("payload is protected, which is done in user space")
+    try:
+        demand_kernel()
+        return KernelPlane(device, wiring.endpoint, wiring.on_fault, wiring.on_silence, slow)
+    except OSError as error:
+        raise TierUnavailable(explained(error)) from None
+
+
 _WAYS: Mapping[Tier, _Way] = {
+    Tier.KERNEL: _Way(TunDevice.open, _kernel_plane),
     Tier.OFFLOAD: _Way(_offloading_device, _offload_plane),
     Tier.PORTABLE: _Way(TunDevice.open, _portable_plane),
 }

@@ -226,16 +226,16 @@ def test_a_path_swap_under_traffic_loses_nothing(tier: Tier) -> None:
         path(Encapsulation.UDP, 4, "two"),
         path(Encapsulation.IP_IN_IP, 6, "one"),
     ]
-    _swap_paths(tier, paths)
+    swap_paths(tier, paths)
 
 
 @pytest.mark.requirement("R136b", "R136g")
 def test_a_swap_of_protected_paths_that_toggles_udp_loses_nothing(tier: Tier) -> None:
     kinds = ((Encapsulation.ESP_UDP, 4), (Encapsulation.ESP, 6))
-    _swap_paths(tier, [path(kind, outer, link) for link in ("one", "two") for kind, outer in kinds])
+    swap_paths(tier, [path(kind, outer, link) for link in ("one", "two") for kind, outer in kinds])
 
 
-def _swap_paths(tier: Tier, paths: list[TunnelPath]) -> None:
+def swap_paths(tier: Tier, paths: list[TunnelPath]) -> None:
     with tunnel(tier=tier) as ends:
         ends.use(paths[0], accept=paths)
         for version in (4, 6):
@@ -244,7 +244,7 @@ def _swap_paths(tier: Tier, paths: list[TunnelPath]) -> None:
             ends.use(way, accept=paths)
             exchange(ends.mobile_node, ends.home_agent, 6, b"warm")
         streams = []
-        received: dict[int, set[int]] = {4: set(), 6: set()}
+        received: dict[int, list[int]] = {4: [], 6: []}
         done = threading.Event()
         for version in (4, 6):
             there = ends.home_agent.socket(family_of(version), socket.SOCK_DGRAM)
@@ -260,7 +260,7 @@ def _swap_paths(tier: Tier, paths: list[TunnelPath]) -> None:
             def listen(version: int = version, here: socket.socket = here) -> None:
                 try:
                     while True:
-                        received[version].add(int.from_bytes(here.recv(100)[:4], "big"))
+                        received[version].append(int.from_bytes(here.recv(100)[:4], "big"))
                 except OSError:
                     done.set()
 
@@ -275,11 +275,11 @@ def _swap_paths(tier: Tier, paths: list[TunnelPath]) -> None:
                 time.sleep(0.0005)
         assert done.wait(5)
         for version, here, there in streams:
-            assert received[version] == set(range(sent))
+            assert received[version] == list(range(sent)), "all of them, in order"
             here.close()
             there.close()
-        assert ends.mobile_node.plane.counters().drops == {}
-        assert ends.home_agent.plane.counters().drops == {}
+        for end in (ends.mobile_node, ends.home_agent):
+            assert end.plane.counters().drops.keys() <= {"link-local-or-multicast"}  # the kernel's own
 
 
 def test_underlays_come_and_go_while_packets_flow(ends: Tunnel) -> None:

@@ -15,16 +15,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.forwarding import ForwardingTable, Route
 from tunnel.keyring import Keyring, PayloadPair
-from tunnel.offload.plane import OffloadPlane
 from tunnel.path import Arrival, Encapsulation, TunnelPath
 from tunnel.payload_esp import PayloadAssociation
-from tunnel.portable import PortablePlane
-from tunnel.tun import TunDevice
+from tunnel.plane import DataPlane, DataPlaneChoice
+from tunnel.tiers import Tunnel as OpenedTunnel
+from tunnel.tiers import Wiring, open_tunnel
 from tunnel.underlay import Underlay, open_ipv4_underlay, open_ipv6_underlay
 from wire.profile import TlvLayout
 
@@ -49,15 +50,15 @@ KEYS = {
 class Tier:
     """What carries the packets at both ends."""
 
-    name: str
-    plane: type[PortablePlane]
+    name: DataPlaneChoice
     offload: bool = False
+    """Whether its device has offloads."""
 
     def __str__(self) -> str:
         return self.name
 
 
-PORTABLE, OFFLOAD = Tier("portable", PortablePlane), Tier("offload", OffloadPlane, True)
+PORTABLE, OFFLOAD, KERNEL = Tier("portable"), Tier("offload", True), Tier("kernel")
 TIERS = (PORTABLE, OFFLOAD)
 
 _CLONE_NEWNET = 0x40000000
@@ -96,9 +97,10 @@ class End:
     """One end: what it runs on, and what it has been told."""
 
     namespace: str
-    device: TunDevice
+    opened: OpenedTunnel
     endpoint: Endpoint
-    plane: PortablePlane
+    plane: DataPlane
+    silences: list[float] = field(default_factory=list)
     underlays: dict[str, Underlay] = field(default_factory=dict)
     control: list[tuple[bytes, Arrival]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -135,6 +137,14 @@ class Tunnel:
                 ForwardingTable(Route(ip_network(home), path, others) for home in (HOME6, HOME4))
             )
 
+    def route_again(self) -> None:
+        """The routes of a mobile node whose device was deleted."""
+        for home in (HOME4, HOME6):
+            six = "-6 " if home.version == 6 else ""
+            name = self.mobile_node.namespace
+            ip(name, f"addr add {home}/{home.max_prefixlen} dev mip0" + " nodad" * bool(six))
+            ip(name, f"{six}route add default dev mip0 table 100")
+
 
 def path(encapsulation: Encapsulation, version: int, link: str = "one", mtu: int = 1500) -> TunnelPath:
     """The mobile node's path through `link`."""
@@ -155,7 +165,10 @@ def mirror(of: TunnelPath) -> TunnelPath:
 
 @contextmanager
 def tunnel(
-    tlv: TlvLayout | None = None, device_mtu: int = 1400, tier: Tier = PORTABLE
+    tlv: TlvLayout | None = None,
+    device_mtu: int = 1400,
+    tier: Tier = PORTABLE,
+    listens_for_silence: bool = False,
 ) -> Iterator[Tunnel]:
     with ExitStack() as stack:
         names = [f"tun-{os.getpid()}-{secrets.token_hex(3)}-{end}" for end in ("mn", "ha")]
@@ -164,7 +177,7 @@ def tunnel(
             stack.callback(subprocess.run, ["ip", "netns", "del", name], check=True)
         _connect(*names)
         ends = [
-            stack.enter_context(_end(name, role, tlv, device_mtu, tier))
+            stack.enter_context(_end(name, role, tlv, device_mtu, tier, listens_for_silence))
             for name, role in zip(names, (Role.MOBILE_NODE, Role.HOME_AGENT), strict=True)
         ]
         _route(*names)
@@ -191,29 +204,39 @@ def _connect(mn: str, ha: str) -> None:
 
 @contextmanager
 def _end(
-    name: str, role: Role, tlv: TlvLayout | None, device_mtu: int, tier: Tier
+    name: str,
+    role: Role,
+    tlv: TlvLayout | None,
+    device_mtu: int,
+    tier: Tier,
+    listens_for_silence: bool,
 ) -> Iterator[End]:
     agent: frozenset[IPv4Address | IPv6Address] = frozenset((AGENT4, AGENT6))
     config = EndpointConfig(frozenset({AGENT6}), frozenset(), agent, tlv, KEYS[role])
     if role is Role.MOBILE_NODE:
         config = EndpointConfig(frozenset({HOME6}), frozenset({AGENT6}), agent, tlv, KEYS[role])
     with inside(name), ExitStack() as stack:
-        device = TunDevice.open("mip0", device_mtu, tier.offload)
-        stack.callback(device.close)
         endpoint = Endpoint(role, config)
         control: list[tuple[bytes, Arrival]] = []
         faults: list[str] = []
-        plane = tier.plane(device, endpoint, lambda p, a: control.append((p, a)), faults.append)
-        end = End(name, device, endpoint, plane, control=control, faults=faults)
+        silences: list[float] = []
+        on_silence = (lambda: silences.append(time.monotonic())) if listens_for_silence else None
+        wiring = Wiring(endpoint, lambda p, a: control.append((p, a)), faults.append, on_silence)
+        opened = open_tunnel(tier.name, "mip0", device_mtu, wiring)
+        stack.callback(opened.close)
+        assert opened.report.tier.value == tier.name, opened.report.why
+        plane = opened.plane
+        if tier is KERNEL and role is Role.HOME_AGENT:  # as tunnel.kernel has it: routes are asked for
+            for family in ("ipv4", "ipv6"):
+                Path(f"/proc/sys/net/{family}/conf/mip0/forwarding").write_text("1")
+        end = End(name, opened, endpoint, plane, silences, control=control, faults=faults)
         for link in LINKS if role is Role.MOBILE_NODE else ("",):
             v4, v6 = (CARE_OF4[link], CARE_OF6[link]) if link else (AGENT4, AGENT6)
             believe = role is Role.HOME_AGENT
             end.underlays[f"{link}4"] = open_ipv4_underlay(
                 v4, PORT, link or None, 0, 4500, believe_routers=believe
             )
-            end.underlays[f"{link}6"] = open_ipv6_underlay(
-                v6, link or None, 0, True, believe_routers=believe
-            )
+            end.underlays[f"{link}6"] = open_ipv6_underlay(v6, link or None, 0, True, believe_routers=believe)
         for underlay in end.underlays.values():
             stack.callback(underlay.close)
             plane.attach(underlay)

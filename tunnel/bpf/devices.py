@@ -1,0 +1,77 @@
+"""Which devices have a program of ours: the TUN device at its egress, physical links at their ingress.
+
+Performs I/O. Everything here happens in one network namespace, that of the thread that calls.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+
+from tunnel.bpf.system import Hook, Link, Program
+
+_SIOCGIFHWADDR = 0x8927
+_HEADERS = {1: 14, 65534: 0, 512: 0, 519: 0}
+"""ARPHRD_ETHER; NONE, PPP and RAWIP, where packets begin with their IP header."""
+LINK_HEADERS = tuple(sorted(set(_HEADERS.values())))
+_MOST = 64
+"""Links of a host that has no particular one in mind."""
+
+
+def link_header_of(interface: str) -> int | None:
+    """Octets before the IP header on this device; None if it has another kind of header, or none at all."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            told = fcntl.ioctl(probe, _SIOCGIFHWADDR, struct.pack("16s24x", interface.encode()))
+        except OSError:
+            return None
+    return _HEADERS.get(struct.unpack_from("=H", told, 16)[0])
+
+
+class Devices:
+    """The links between our programs and devices."""
+
+    def __init__(self, egress: Program, ingress: dict[int, Program]) -> None:
+        """`ingress`: by the size of the link header."""
+        self._egress = egress
+        self._ingress = ingress
+        self._tun: Link | None = None
+        self._links: dict[tuple[int, str], Link] = {}
+        self.problems: dict[str, str] = {}
+        """Interface -> why it has no program; what comes in there takes the slow path."""
+
+    def use_tun(self, name: str) -> int:
+        """Wrap what leaves by this device from now on; its index. OSError if it cannot be."""
+        index = socket.if_nametoindex(name)
+        link = Link(self._egress, index, Hook.EGRESS)
+        if self._tun is not None:
+            self._tun.close()
+        self._tun = link
+        return index
+
+    def listen(self, interfaces: set[str], tun: str) -> None:
+        """Unwrap what comes in by these interfaces, and by no others; "" stands for all but `tun`."""
+        wanted = {(index, name) for index, name in socket.if_nameindex() if name != tun}
+        if "" not in interfaces:
+            wanted = {one for one in wanted if one[1] in interfaces}
+        for gone in self._links.keys() - wanted:
+            self._links.pop(gone).close()
+        self.problems.clear()
+        for index, name in sorted(wanted - self._links.keys())[:_MOST]:
+            header = link_header_of(name)
+            if header is None:
+                continue
+            try:
+                self._links[index, name] = Link(self._ingress[header], index, Hook.INGRESS)
+            except OSError as error:
+                self.problems[name] = error.strerror or str(error)
+
+    def close(self) -> None:
+        """Closing twice does nothing."""
+        if self._tun is not None:
+            self._tun.close()
+        for link in self._links.values():
+            link.close()
+        self._tun = None
+        self._links.clear()

@@ -1,0 +1,260 @@
+"""KernelPlane: the data plane in which programs of the kernel carry packets, and user space the rest.
+
+Performs I/O. What programs decline goes to another DataPlane: control, protected payload, packets that are
+too big, all that is to be refused and counted, and everything while there is no path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network
+
+from tunnel.bpf import layout
+from tunnel.bpf.again import SecondSender
+from tunnel.bpf.devices import Devices
+from tunnel.bpf.layout import TLV_CODE
+from tunnel.bpf.programs import Programs
+from tunnel.bpf.ways import Ways
+from tunnel.carriers import Carriers, reason_not_sent
+from tunnel.endpoint import Endpoint, EndpointConfig, Role
+from tunnel.forwarding import ForwardingTable
+from tunnel.kernel import MARK, KernelError
+from tunnel.orders import HANDSHAKE, Orders
+from tunnel.path import HELD, Drop, TunnelPath
+from tunnel.plane import Carrier, Counters, DataPlane, Device, OnFault, OnSilence
+from tunnel.recent import OLDEST, Concern
+from tunnel.rtmessages import forget_neighbour
+from tunnel.rtnetlink import Rtnetlink
+from tunnel.silence import PATIENCE, Silence
+
+AGAIN = MARK + 1
+"""Mark of packets that are sent a second time; it never leaves this host."""
+_LOOK_AROUND = 1.0
+"""Seconds between looks at which links a home agent has."""
+
+_NOT_LET_GO = Drop("waiting-packets-not-let-go")
+
+SlowPlane = Callable[[OnFault, OnSilence | None], DataPlane]
+"""Makes the plane for what programs decline, which tells of faults and of silence."""
+
+
+class KernelPlane(DataPlane):
+    """See `tunnel.plane.DataPlane` for what each method means.
+
+    Maps, programs and devices are handled by one thread of its own, which else waits for the bell.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        endpoint: Endpoint,
+        on_fault: OnFault,
+        on_silence: OnSilence | None,
+        slow: SlowPlane,
+    ) -> None:
+        """OSError if the kernel does not take part; nothing is left of the attempt then."""
+        self._endpoint = endpoint
+        self._on_fault = on_fault
+        self._on_silence = on_silence
+        self._device = device.name
+        self._carriers = Carriers()
+        self._silence = Silence()
+        self._holds = False
+        self._looked_around = 0.0
+        self._thread: threading.Thread | None = None
+        self._running = False
+        with contextlib.ExitStack() as stack:
+            self._ways = Ways(MARK)
+            stack.callback(self._ways.close)
+            self._netlink = Rtnetlink()
+            stack.callback(self._netlink.close)
+            self._second = SecondSender(AGAIN)
+            stack.callback(self._second.close)
+            patience = PATIENCE if on_silence is not None else 0.0
+            self._programs = Programs(endpoint.role, self._ways, MARK, AGAIN, patience)
+            stack.callback(self._programs.close)
+            self._devices = Devices(self._programs.egress, self._programs.ingress)
+            stack.callback(self._devices.close)
+            self.slow = slow(self._slow_has_a_fault, self._slow_is_silent if on_silence is not None else None)
+            stack.callback(self.slow.close)
+            self._use(device)
+            self._configure(endpoint.config)
+            self._epoll = select.epoll()
+            stack.callback(self._epoll.close)
+            self._orders = Orders()
+            stack.callback(self._orders.close)
+            self._waits_for = {
+                self._orders.descriptor: self._orders.obey,
+                self._programs.bell.descriptor: self._hear,
+                self._ways.descriptor: self._reroute,
+            }
+            for descriptor in self._waits_for:
+                self._epoll.register(descriptor, select.EPOLLIN)
+            self._open = stack.pop_all()
+
+    # ---- what the daemons ask ------------------------------------------------------------------------------
+    def start(self) -> None:
+        self._running = True
+        self._thread = threading.Thread(target=self._run, name="kernel-plane", daemon=True)
+        self._thread.start()
+        self.slow.start()
+
+    def configure(self, config: EndpointConfig) -> None:
+        self.slow.configure(config)
+        self._configure(config)
+
+    def install(self, table: ForwardingTable) -> None:
+        self.slow.install(table)
+        if self._on_silence is not None:
+            self._holds = any(way.path.interface == HELD for way in table.ways())
+        self._order(partial(self._install, table))
+
+    def send_again(self, homes: Iterable[IPv4Network | IPv6Network], since: float) -> None:
+        wanted = tuple(homes)
+        self._order(partial(self._send_again, wanted, since))
+        self.slow.send_again(wanted, since)
+
+    def announce(self, path: TunnelPath, idle: float) -> None:
+        self.slow.announce(path, idle)
+
+    def attach(self, carrier: Carrier) -> None:
+        self.slow.attach(carrier)
+        self._order(partial(self._attach, carrier))
+
+    def detach(self, carrier: Carrier) -> None:
+        self._order(partial(self._detach, carrier))
+        self.slow.detach(carrier)
+
+    def renew(self, device: Device) -> None:
+        self.slow.renew(device)
+        self._order(partial(self._use, device))
+
+    def counters(self) -> Counters:
+        slow, lanes = self.slow.counters(), self._programs.routes.lanes
+        refused = lanes.total(layout.REFUSED)
+        return Counters(
+            slow.rx_packets + lanes.total(layout.RX_PACKETS),
+            slow.rx_bytes + lanes.total(layout.RX_OCTETS),
+            slow.tx_packets + lanes.total(layout.TX_PACKETS),
+            slow.tx_bytes + lanes.total(layout.TX_OCTETS),
+            {**slow.drops, **({"kernel-refused": refused} if refused else {})},
+        )
+
+    def last_sent(self, path: TunnelPath) -> float:
+        return max(self.slow.last_sent(path), self._programs.routes.lanes.sent_at(path))
+
+    def last_received(self) -> float:
+        return max(self.slow.last_received(), self._programs.routes.lanes.latest(layout.RECEIVED_AT))
+
+    def close(self) -> None:
+        if self._thread is not None and self._running:
+            self._order(self._stop)
+            self._thread.join(HANDSHAKE)
+            self._thread = None
+        self._open.close()
+
+    # ---- in its thread -------------------------------------------------------------------------------------
+    def _order(self, order: Callable[[], None]) -> None:
+        self._orders.give(order, self._thread)
+
+    def _run(self) -> None:
+        try:
+            while self._running:
+                for descriptor, _ in self._epoll.poll():
+                    self._waits_for[descriptor]()
+        except Exception as error:  # a mistake of ours: say so, rather than be deaf for ever
+            self._running = False
+            self._on_fault(f"the kernel data plane is not looked after any more: {error!r}")
+
+    def _stop(self) -> None:
+        self._running = False
+
+    def _use(self, device: Device) -> None:
+        self._device = device.name
+        self._programs.switch(layout.TUN_IFINDEX, self._devices.use_tun(device.name))
+
+    def _configure(self, config: EndpointConfig) -> None:
+        self._programs.switch(layout.TLV, TLV_CODE[config.tlv])
+
+    def _install(self, table: ForwardingTable) -> None:
+        self._programs.routes.install(table, self._carriers)
+        if any(not carrier.interface for carrier in self._carriers):
+            now = time.monotonic()
+            if now - self._looked_around > _LOOK_AROUND:
+                self._looked_around = now
+                self._listen()
+
+    def _attach(self, carrier: Carrier) -> None:
+        if carrier not in self._carriers:
+            self._carriers.append(carrier)
+            self._listen()
+            self._programs.routes.resolve(self._carriers)
+
+    def _detach(self, carrier: Carrier) -> None:
+        if carrier in self._carriers:
+            self._carriers.remove(carrier)
+            self._programs.routes.resolve(self._carriers)
+            self._listen()
+
+    def _reroute(self) -> None:
+        if self._ways.changed():
+            self._programs.routes.resolve(self._carriers)
+
+    def _listen(self) -> None:
+        self._devices.listen({carrier.interface for carrier in self._carriers}, self._device)
+
+    def _send_again(self, homes: tuple[IPv4Network | IPv6Network, ...], since: float) -> None:
+        self._let_go()
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        concerns = Concern(homes, by_source=self._endpoint.role is Role.MOBILE_NODE)
+        for remembered in self._programs.remembered(max(since, now - OLDEST)):
+            if concerns(remembered.packet):
+                try:
+                    self._second.send(self._device, remembered)
+                except OSError as error:
+                    self._endpoint.drop(reason_not_sent(error))
+
+    def _slow_has_a_fault(self, reason: str) -> None:
+        """The TUN device is gone, as a rule: what comes in is refused and counted until there is another."""
+        self._programs.switch(layout.TUN_IFINDEX, 0)
+        self._on_fault(reason)
+
+    def _let_go(self) -> None:
+        """Of packets that wait for neighbours of a link that was left.
+
+        They are packets of this host, as it made them: as long as one waits TCP takes it for sent, and does
+        not repeat it.
+        """
+        if self._endpoint.role is not Role.MOBILE_NODE:
+            return
+        try:
+            for index, _ in socket.if_nameindex():
+                waited_for = self._netlink.unresolved_neighbours(index)
+                self._netlink.execute(forget_neighbour(address, index) for address in waited_for)
+        except KernelError:
+            self._endpoint.drop(_NOT_LET_GO)
+
+    # ---- silence -------------------------------------------------------------------------------------------
+    def _hear(self) -> None:
+        """Packets have left by a lane for a while, and nothing came back."""
+        lanes = self._programs.routes.lanes
+        for lane in self._programs.bell.rung():
+            asked, received = (lanes.at(lane, field) / 1e9 for field in (layout.ASKED_AT, layout.RECEIVED_AT))
+            received = max(received, self.slow.last_received())
+            self._silence.sent(asked, received)
+            now = time.clock_gettime(time.CLOCK_BOOTTIME)
+            if self._silence.sent(now, received) and self._on_silence is not None:
+                self._on_silence()
+
+    def _slow_is_silent(self) -> None:
+        """What the slow plane cannot know: programs may have heard from the other end all the time."""
+        heard = self._programs.routes.lanes.latest(layout.RECEIVED_AT)
+        silent = time.clock_gettime(time.CLOCK_BOOTTIME) - heard > PATIENCE
+        if self._on_silence is not None and (silent or self._holds):
+            self._on_silence()
