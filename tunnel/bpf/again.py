@@ -45,7 +45,7 @@ def offload_header(packet: bytes, segment: int) -> bytes:
     """What a virtio_net_hdr says of `packet`, which has no IPv4 options and, if segmented, no extensions."""
     version6 = packet[0] >> 4 == 6
     start = 40 if version6 else 20
-    protocol = packet[6] if version6 else packet[9]
+    protocol = packet[6 if version6 else 9] if len(packet) >= start else 0
     at = _CHECKSUM_AT.get(protocol)
     if at is None or len(packet) < start + at + 2:
         return _VNET_HEADER.pack(0, 0, 0, 0, 0, 0)
