@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -37,6 +38,8 @@ def benchmarks() -> None:
         raise click.ClickException("needs root, to build network namespaces")
     for program, package in _NEEDED.items():
         _need(program, package)
+    # Whatever was built goes again, also when somebody's patience has ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def _common(name: str) -> Callable[[CommandT], CommandT]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
 HOME4, HOME6 = IPv4Address("203.0.113.77"), IPv6Address("2001:db8:99::77")
 CARE_OF4, CARE_OF6 = IPv4Address("10.1.0.2"), IPv6Address("2001:db8:1::2")
@@ -79,7 +80,8 @@ class Chain:
 
 @contextmanager
 def chain() -> Iterator[Chain]:
-    """Build the chain; remove it whatever happens."""
+    """Build the chain; remove it whatever happens, and what a benchmark left that was killed."""
+    _bury()
     prefix = f"bench-{os.getpid()}-{secrets.token_hex(2)}"
     built = Chain({node: f"{prefix}-{node}" for node in NODES})
     with ExitStack() as stack:
@@ -93,6 +95,16 @@ def chain() -> Iterator[Chain]:
             subprocess.run(command, check=True)
         _add_routes(built)
         yield built
+
+
+def _bury() -> None:
+    """Delete the namespaces of processes that are no more; their number is in the name."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    for line in listed.splitlines():
+        name = line.split()[0]
+        owner = name.split("-")[1] if name.startswith("bench-") else ""
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            subprocess.run(["ip", "netns", "del", name], check=False)
 
 
 def _make(built: Chain, stack: ExitStack, node: str, name: str) -> None:

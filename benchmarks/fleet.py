@@ -46,6 +46,7 @@ _PATIENCE = 3.0
 """Seconds to wait for answers after the last update has left."""
 _WINDOW = 32
 _ATTEMPTS = 10
+_BOUND_WITHIN = 60.0
 _SETTLED_WITHIN = 20.0
 _PKTINFO = struct.Struct("=i4s4s")
 _UDP = struct.Struct("!HHHH")
@@ -125,7 +126,10 @@ class Fleet:
         self._socket.setblocking(False)
 
     def bind(self, count: int, move: bool) -> Mapping[str, object]:
-        """The first `count` nodes register as fast as answers come, and again those that got none."""
+        """The first `count` nodes register as fast as answers come, and again those that got none.
+
+        After a minute those that have not been accepted are given up.
+        """
         missing = self._nodes[:count]
         for node in missing:
             node.place ^= move
@@ -133,11 +137,11 @@ class Fleet:
         for _ in range(_ATTEMPTS):
             packets = [(node.care_of.packed, node.update()) for node in missing]
             trip = _Trip(self._socket, packets, PROTOCOL_ESP)
-            trip.run_answered(_WINDOW)
+            trip.run_answered(_WINDOW, began + _BOUND_WITHIN)
             sent += len(packets)
             answered = self._answered(trip, missing)
             missing = [node for node in missing if node.care_of.packed not in answered]
-            if not missing:
+            if not missing or time.perf_counter() > began + _BOUND_WITHIN:
                 break
         took = time.perf_counter() - began
         bound = count - len(missing)
@@ -216,13 +220,16 @@ class _Trip:
         while clock() < until and len(self.answers) < total:
             self._receive_until(clock() + 0.01, clock)
 
-    def run_answered(self, window: int) -> None:
-        """At most `window` updates wait for an answer; one that has waited for a second is given up."""
+    def run_answered(self, window: int, until: float) -> None:
+        """At most `window` updates wait for an answer; one that has waited for a second is given up.
+
+        None is sent after `until`.
+        """
         clock = time.perf_counter
         waiting: dict[bytes, float] = {}
         todo, seen = iter(self.packets), 0
         while True:
-            while len(waiting) < window and (packet := next(todo, None)) is not None:
+            while len(waiting) < window and clock() < until and (packet := next(todo, None)) is not None:
                 self._send(*packet, clock)
                 waiting[packet[0]] = self.left[packet[0]]
             if not waiting:
