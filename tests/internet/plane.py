@@ -58,7 +58,7 @@ class Carrier:
             return Datagram(local, remote, PROTOCOL_UDP, payload, self.port, path.remote_port)
         if seal is None:
             return Datagram(local, remote, protocol_of(packet), packet)
-        esp = seal(packet)
+        esp = seal.seal(packet)
         if path.encapsulation.in_udp:
             return Datagram(local, remote, PROTOCOL_UDP, esp, self.esp_port, path.remote_port)
         assert isinstance(local, IPv6Address)
