@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
+from tests.fuzz.offload_targets import OFFLOAD_TARGETS
 from tests.fuzz.runner import LIMIT, FuzzFailureError, Outcome, fuzz
 from tests.fuzz.targets import TARGETS
+
+_ALL = (*TARGETS, *OFFLOAD_TARGETS)
 
 
 def main() -> int:
@@ -15,9 +18,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="another seed, other inputs")
     parser.add_argument("--only", metavar="NAME", help="parsers whose name contains NAME")
     arguments = parser.parse_args()
-    targets = [target for target in TARGETS if not arguments.only or arguments.only in target.name]
+    targets = [target for target in _ALL if not arguments.only or arguments.only in target.name]
     if not targets:
-        parser.error(f"no parser is named {arguments.only}; there are {', '.join(t.name for t in TARGETS)}")
+        parser.error(f"no parser is named {arguments.only}; there are {', '.join(t.name for t in _ALL)}")
     try:
         outcomes = [fuzz(target, arguments.count, arguments.seed, _show_progress) for target in targets]
     except FuzzFailureError as failure:

@@ -63,7 +63,7 @@ def super_packet(
     layer4[place : place + 2] = (word_sum(pseudo) % 0xFFFF).to_bytes(2, "big")
     whole = bytes(header) + bytes(layer4) + payload
     kind = Kind.UDP if udp else (Kind.TCP4 if version == 4 else Kind.TCP6)
-    described = SuperPacket.of(kind, size, len(header), whole[:256], len(whole))
+    described = SuperPacket.of(int(kind), size, len(header), whole[:256], len(whole))
     assert described is not None
     return whole, described
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fuzz.daemon_targets import SLOW_TARGETS
+from tests.fuzz.offload_targets import OFFLOAD_TARGETS
 from tests.fuzz.runner import LIMIT, FuzzFailureError, Target, fuzz
 from tests.fuzz.targets import TARGETS
 
@@ -19,7 +20,7 @@ def test_no_mutated_input_escapes_or_takes_long(target: Target) -> None:
     assert outcome.worst < LIMIT, outcome.worst_input.hex()
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+@pytest.mark.parametrize("target", [*TARGETS, *OFFLOAD_TARGETS], ids=lambda target: target.name)
 def test_every_parser_accepts_one_of_its_seeds(target: Target) -> None:
     accepted = 0
     for seed in target.seeds:
@@ -30,6 +31,11 @@ def test_every_parser_accepts_one_of_its_seeds(target: Target) -> None:
         accepted += 1
 
     assert accepted, "a fuzzer whose seeds are all refused tests only the first check"
+
+
+@pytest.mark.parametrize("target", OFFLOAD_TARGETS, ids=lambda target: target.name)
+def test_no_mutated_train_escapes(target: Target) -> None:
+    fuzz(target, 5_000, SEED)
 
 
 @pytest.mark.parametrize("target", SLOW_TARGETS, ids=lambda target: target.name)

@@ -73,7 +73,7 @@ class SuperPacket:
         if kind not in _KINDS:
             return None
         version = head[0] >> 4 if head else 0
-        version4 = version == 4
+        version4, kind = version == 4, Kind(kind)
         if (kind is Kind.TCP4 and not version4) or (kind is Kind.TCP6 and version4) or not size:
             return None
         if version not in (4, 6) or transport % 2 or transport < (IPV4_HEADER if version4 else IPV6_HEADER):
@@ -88,7 +88,7 @@ class SuperPacket:
                 return None
         if headers >= length or len(head) < headers:
             return None
-        return cls(Kind(kind), transport, headers, size, length)
+        return cls(kind, transport, headers, size, length)
 
     @property
     def segments(self) -> int:
