@@ -20,13 +20,14 @@ from mn_agent.actions import Action
 from mn_agent.config import Configuration
 from mn_agent.control import Control
 from mn_agent.desired import UNBOUND_MTU
-from mn_agent.events import ControlReceived, Event, NetworkChanged, PathSilent, Stop
+from mn_agent.events import ControlReceived, Event, NetworkChanged, PathSilent, Resumed, Stop
 from mn_agent.memory import recall
 from mn_agent.node import MobileNode
 from mn_agent.shell import Shell
 from mn_agent.state_files import StateFiles
 from movement.snapshot import Snapshot
 from movement.sources import Ours, Watcher
+from runtime.awakening import Awakening
 from runtime.clock import boottime
 from runtime.control import ControlError
 from runtime.control_server import ControlServer
@@ -136,26 +137,39 @@ class Daemon:
                 protected=payload_key is not None,
             )
             stack.callback(shell.close)
-            driver: Driver[Event, Action] = Driver(node, shell.perform, on_fault=self._fault)
+
+            def snapshot_taken(snapshot: Snapshot, hinted_at: float) -> None:
+                driver.dispatch(NetworkChanged(snapshot, hinted_at))
+
+            def changed_by_others(what: str) -> None:
+                self._log.warning("repair", f"{what}; repaired")
+                shell.repair()
+
+            def slept(seconds: float) -> None:
+                """The links come first, so that nothing is sent through one that is gone."""
+                self._log.info("resume", f"this host slept for {seconds:.0f} s")
+                try:
+                    snapshot_taken(watcher.read(), boottime())
+                finally:
+                    driver.dispatch(Resumed(seconds))
+
+            driver: Driver[Event, Action] = Driver(
+                node, shell.perform, on_fault=self._fault, on_slept=slept
+            )
             stack.callback(driver.stop)
+            ours = Ours(tunnel.device.name, PROTOCOL, Owner.MOBILE_NODE.value, kernel.port)
+            watcher = Watcher(snapshot_taken, ours, changed_by_others, shell.repair)
+            stack.callback(watcher.close)
             tunnel.plane.start()
             driver.start()
-            ours = Ours(tunnel.device.name, PROTOCOL, Owner.MOBILE_NODE.value, kernel.port)
-            await self._serve(driver, shell, ours)
+            stack.callback(Awakening(loop, driver.wake).close)
+            await self._serve(driver, shell, watcher)
 
-    async def _serve(self, driver: Driver[Event, Action], shell: Shell, ours: Ours) -> None:
+    async def _serve(self, driver: Driver[Event, Action], shell: Shell, watcher: Watcher) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, driver.dispatch, Stop())
 
-        def snapshot_taken(snapshot: Snapshot, hinted_at: float) -> None:
-            driver.dispatch(NetworkChanged(snapshot, hinted_at))
-
-        def changed_by_others(what: str) -> None:
-            self._log.warning("repair", f"{what}; repaired")
-            shell.repair()
-
-        watcher = Watcher(snapshot_taken, ours, changed_by_others, shell.repair)
         watchdog = Watchdog(self._notifier)
         try:
             watcher.start()
@@ -165,7 +179,6 @@ class Daemon:
         finally:
             self._notifier.stopping()
             watchdog.stop()
-            watcher.close()
 
     def _tell(self, event: str, fields: Mapping[str, object]) -> None:
         if event == "state":

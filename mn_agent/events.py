@@ -145,6 +145,13 @@ class Refresh:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """The host was asleep for `slept` seconds. The links as they are now were told before."""
+
+    slept: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Deregister, then finish."""
 
@@ -166,5 +173,6 @@ Event = (
     | Roam
     | Check
     | Refresh
+    | Resumed
     | Stop
 )

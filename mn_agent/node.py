@@ -37,6 +37,7 @@ from mn_agent.events import (
     PathSilent,
     ProbeAnswered,
     Refresh,
+    Resumed,
     Roam,
     RouterSaid,
     Stop,
@@ -237,6 +238,8 @@ class MobileNode:
                 return []
             case Refresh():
                 return self._follow(self.registration.refresh(now), now)
+            case Resumed():
+                return self._follow(self.registration.resumed(now), now)
             case Stop():
                 self._stopping = True
                 return self._follow(self.registration.deregister(now), now)

@@ -205,6 +205,11 @@ class HomeRegistration:
         """Payload leaves and nothing comes back: a mapping or the binding may be gone, or nobody answers."""
         return self.refresh(now) if isinstance(self.state, Registered) else []
 
+    def resumed(self, now: float) -> list[Effect]:
+        """The host has slept: mappings may be gone, and a long pause between tries has lost its reason."""
+        begun = isinstance(self.state, Registering) and self.state.unanswered == 0
+        return [] if begun else self.refresh(now)
+
     def acknowledge(self, ack: BindingAck, now: float) -> list[Effect]:
         """An authenticated Binding Acknowledgement. A stale one changes nothing."""
         match self.state:

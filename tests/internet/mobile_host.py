@@ -52,6 +52,7 @@ from mn_agent.events import (
     PathSilent,
     ProbeAnswered,
     Refresh,
+    Resumed,
     RouterSaid,
 )
 from mn_agent.memory import ESP_EPOCH, recall
@@ -122,6 +123,7 @@ class MobileHost:
         self.updates = 0
         self.echoes = 0
         self.awake = True
+        self._slept, self._lay_down_at = 0.0, 0.0
         self.running = False
         self._timeline = timeline
         self._rng = rng
@@ -159,7 +161,8 @@ class MobileHost:
             clock=self._clock,
             on_fault=self._failed,
             timer=self.timer,
-            time_asleep=lambda: 0.0,
+            on_slept=self._resumed,
+            time_asleep=lambda: self._slept,
             kept=FLIGHT,
         )
         self.running, self.finished = True, False
@@ -187,11 +190,25 @@ class MobileHost:
         """The lid is closed: nothing runs, nothing is heard."""
         self.awake = False
         self.timer.asleep = True
+        self._lay_down_at = self._timeline.now
 
     def wake(self) -> None:
+        """As after a suspend: CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC, which the kernel tells of."""
         self.awake = True
+        self._slept += self._timeline.now - self._lay_down_at
         self.timer.resume()
+        self.driver.wake()
+        self._law.mobile_node_stepped(self)
         self._hint()
+
+    def set_clock(self, seconds: float) -> None:
+        """Somebody sets the wall clock: the kernel tells of that too, and nothing has slept."""
+        self.clock_error += seconds
+        self.driver.wake()
+
+    def _resumed(self, slept: float) -> None:
+        self.driver.dispatch(NetworkChanged(self.snapshot(), self._timeline.now))
+        self.driver.dispatch(Resumed(slept))
 
     def tell(self, event: Event) -> None:
         """An event from the user, or any other."""

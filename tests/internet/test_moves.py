@@ -7,6 +7,7 @@ from itertools import permutations
 import pytest
 
 from mn_agent.events import Roam, Stop
+from tests.internet.weather import CUT, FAIR
 from tests.internet.world import Stream, World
 from tunnel.path import Encapsulation
 
@@ -136,6 +137,53 @@ def test_a_lid_closed_for_nine_hours_is_made_good_within_a_second_of_the_first_a
     assert world.run_until(world.is_bound, 3.0) <= 1.1, "duplicate address detection takes a second"
     sent = world.laptop.updates - updates
     assert sent <= 5, "one before the kernel told that the link is gone, the others in that second"
+    assert world.passes() == []
+
+
+@pytest.mark.parametrize("slept", [5.0, 60.0, 400.0, 9 * 3600.0])
+def test_a_lid_opened_where_it_was_closed_is_made_good_at_once(slept: float) -> None:
+    """The link is there all the time, so no event tells; the NAT has forgotten, the binding may be gone."""
+    world = World().bind("cafe")
+    world.laptop.sleep()
+    world.run(slept)
+    world.networks["cafe"].nat.flush()
+    updates = world.laptop.updates
+    world.laptop.wake()
+    assert world.laptop.updates == updates + 1, "at once, and once"
+    world.run(1.2 if slept > 420 else ROUND_TRIP)
+    assert world.is_bound()
+    assert world.passes() == []
+
+
+def test_a_lid_opened_in_another_network_sends_nothing_through_the_old_one() -> None:
+    world = World().bind("office")
+    world.laptop.sleep()
+    world.run(60.0).plug("eth0", "hotel")
+    world.run(1.0)
+    updates = world.laptop.updates
+    world.laptop.wake()
+    assert world.laptop.updates == updates + 1
+    assert world.run_until(world.is_bound, 1.0) <= ROUND_TRIP
+    assert world.passes() == []
+
+
+def test_a_long_pause_between_tries_ends_with_a_sleep() -> None:
+    world = World().bind("office").weather("office", CUT).run(400.0)
+    world.laptop.sleep()
+    world.run(5.0).weather("office", FAIR)
+    world.laptop.wake()
+    assert world.run_until(world.is_bound, 2.0) <= 1.1, "the home agent may have let go meanwhile"
+
+
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0, 3.2e8, -3.2e8])
+def test_a_wall_clock_that_jumps_changes_nothing(seconds: float) -> None:
+    world = World().bind("cafe").run(10.0)
+    before, updates, binding = world.laptop.node.deadline(), world.laptop.updates, world.binding()
+    world.laptop.set_clock(seconds)
+    assert world.laptop.node.deadline() == before
+    assert (world.laptop.updates, world.binding()) == (updates, binding)
+    world.run(3600.0)
+    assert world.is_bound()
     assert world.passes() == []
 
 
