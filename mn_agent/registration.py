@@ -139,7 +139,7 @@ class HomeRegistration:
     ) -> Registering:
         """The beginning of a registration, with a back-off of its own for this care-of address."""
         timeout = self._retransmission.timeout(target.home_agent, bound)
-        retry_at = self._retransmission.not_before(target.home_agent, now)
+        retry_at = self._retransmission.not_before(target, now)
         return Registering(target, previous, (), timeout, retry_at, 0, bound, woken_at)
 
     def refresh(self, now: float) -> list[Effect]:
@@ -184,7 +184,7 @@ class HomeRegistration:
 
     def _deregistering(self, target: Target, refused: Refused | None, now: float) -> Deregistering:
         timeout = self._retransmission.timeout(target.home_agent, bound=True)
-        retry_at = self._retransmission.not_before(target.home_agent, now)
+        retry_at = self._retransmission.not_before(target, now)
         return Deregistering(target, (), timeout, retry_at, refused)
 
     def path_used(self, sent_at: float, received_at: float, now: float) -> list[Effect]:
@@ -328,7 +328,7 @@ class HomeRegistration:
         return compose_update(wish, target, sequence, lifetime)
 
     def _compose(self, target: Target, lifetime: int, now: float) -> tuple[ControlPacket, BindingUpdate]:
-        self._retransmission.sent(target.home_agent, now)
+        self._retransmission.sent(target, now)
         packet = self.compose(target, lifetime, self._next_sequence)
         assert isinstance(packet.message, BindingUpdate)
         self._next_sequence = next16(self._next_sequence)
@@ -356,7 +356,7 @@ class HomeRegistration:
     def _not_before(self, at: float, again: bool = False) -> float:
         """When the next update may leave for where the present ones go, not before `at`."""
         target = self.target
-        return at if target is None else self._retransmission.not_before(target.home_agent, at, again)
+        return at if target is None else self._retransmission.not_before(target, at, again)
 
     # ---- answers ---------------------------------------------------------------------------
     def _registration_answered(

@@ -57,10 +57,19 @@ class LabUnderTest:
 
     def run(self, node: str, *command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """As `mnctl lab exec` does it, without starting that each time."""
-        words = find_lab(self.name).enter(node, command, str(ROOT))
         return subprocess.run(
-            words, env=environment(), input=text, capture_output=True, text=True, timeout=60, check=False
+            self.words(node, *command),
+            env=environment(),
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
+
+    def words(self, node: str, *command: str) -> list[str]:
+        """The same command, as it is entered into a machine of the lab."""
+        return find_lab(self.name).enter(node, command, str(ROOT))
 
     def output(self, node: str, *command: str) -> str:
         done = self.run(node, *command)
@@ -72,7 +81,7 @@ class LabUnderTest:
 
     def start_python(self, node: str, script: str) -> subprocess.Popen[str]:
         """A program that goes on beside the test, on a machine of the lab."""
-        words = find_lab(self.name).enter(node, (sys.executable, "-c", script), str(ROOT))
+        words = self.words(node, sys.executable, "-c", script)
         return subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True)
 
     def plug(self, interface: str, network: str) -> None:

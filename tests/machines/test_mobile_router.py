@@ -356,6 +356,7 @@ def test_139_ends_the_registration_of_the_other_type_and_registers_anew_once() -
     withdrawal = script.one()
     assert withdrawal.update.lifetime == 0
     script.answer(withdrawal, lifetime=0)
+    script.sleep()
     again = script.one()
     assert again.update.lifetime > 0
     assert UpdateFlag.ROUTER in again.update.flags

@@ -1,0 +1,97 @@
+"""A link that flaps costs no more than it may and leaves nothing behind; without a network, nothing runs."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from lab.evidence import Observer, Seen
+from lab.judge import Evidence, busiest_second
+from lab.pcap import GrowingCapture
+from tests.lab.conftest import LabUnderTest, mnctl_lab, unique_name
+
+AGENT = tuple(ip_address(address) for address in ("2001:db8:99::2", "203.0.113.2"))
+PID = "$(pgrep -f '^/.*bin/mn-agent$')"
+WITHIN = 1.0
+"""Seconds after the last flap; twice that here, where other work may run beside."""
+SETTLED = 8.0
+"""Seconds in which everything has to be as before; old paths alone are kept for two."""
+QUIET = 4.0
+SWITCHES = 4
+"""So few would be one a second: an agent that asks anything regularly has more."""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[LabUnderTest]:
+    name = unique_name()
+    done = mnctl_lab("up", "--name", name)
+    assert done.returncode == 0, done.stderr
+    try:
+        yield LabUnderTest(name)
+    finally:
+        mnctl_lab("down", "--lab", name)
+
+
+def bound(lab: LabUnderTest, within: float) -> float:
+    return lab.wait_for("mn", "ping", "-n", "-q", "-c", "1", "-W", "0.2", "2001:db8:cc::10", within=within)
+
+
+def footprint(lab: LabUnderTest) -> list[int]:
+    """What a leak would make grow: descriptors, threads, rules, routes, packet filter."""
+    script = f"""
+ls /proc/{PID}/fd | wc -l
+ls /proc/{PID}/task | wc -l
+ip rule show | wc -l; ip -6 rule show | wc -l
+ip route show table all | grep -c mip0; ip -6 route show table all | grep -c mip0
+nft list ruleset | wc -l
+"""
+    found = [int(line) for line in lab.output("mn", "sh", "-c", script).split()]
+    assert min(found) > 0
+    return found
+
+
+def test_ten_flaps_a_second_are_three_updates_at_most_and_end_bound_with_nothing_left_over(
+    lab: LabUnderTest, tmp_path: Path
+) -> None:
+    bound(lab, 10.0)
+    time.sleep(0.5)
+    before, pcap = footprint(lab), tmp_path / "mn.pcap"
+    capture = subprocess.Popen(
+        lab.words("mn", "tcpdump", "-U", "--immediate-mode", "-i", "eth0", "-w", str(pcap)),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert capture.stderr is not None
+    assert "listening" in capture.stderr.readline()
+    lab.do("flap = { times_a_second = 10, seconds = 3 }")
+    assert bound(lab, 10.0) <= 2 * WITHIN
+    lab.output("mn", "pkill", "tcpdump")
+    capture.wait(timeout=10)
+    observer, seen = Observer(AGENT, 4191), Seen()
+    for frame in GrowingCapture().feed(pcap.read_bytes()):
+        if (sighting := observer.observe(frame)) is not None:
+            seen.add(sighting)
+    assert seen.signals
+    assert busiest_second(Evidence([], {"eth0": seen}, Seen(), {})) <= 3
+    deadline = time.monotonic() + SETTLED
+    while any(now > was for was, now in zip(before, footprint(lab), strict=True)):
+        assert time.monotonic() < deadline, f"left over: {before} became {footprint(lab)}"
+        time.sleep(0.2)
+
+
+def test_without_a_network_the_agent_is_not_woken_up_at_all(lab: LabUnderTest) -> None:
+    assert mnctl_lab("unplug", "--lab", lab.name, "eth0").returncode == 0
+    time.sleep(3.0)
+
+    def switches() -> int:
+        script = f"grep -h ctxt_switches /proc/{PID}/task/*/status"
+        return sum(int(line.split()[1]) for line in lab.output("mn", "sh", "-c", script).splitlines())
+
+    before = switches()
+    time.sleep(QUIET)
+    assert switches() - before <= SWITCHES
