@@ -196,6 +196,9 @@ def _tunnel(status: Status) -> str:
     keepalive = number_at(status, "path.keepalive_s")
     if keepalive is not None:
         words.append(f"keepalive {seconds(keepalive)}")
+    octets, source = number_at(status, "path.pmtu_bytes"), text_at(status, "path.pmtu_source")
+    if octets is not None and source in ("measured", "remembered"):
+        words.append(f"path MTU {octets:.0f} {source}")
     drops = status.get("totals") or {}
     dropped = sum(n for n in (drops.get("drops") or {}).values() if isinstance(n, int))
     if dropped:

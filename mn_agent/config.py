@@ -24,6 +24,7 @@ MAX_IPV4_PREFIXES = 7
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Lifetime = Annotated[int, msgspec.Meta(ge=12, le=262140)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.2, le=32.0)]
+KeepalivePeriod = Annotated[float, msgspec.Meta(ge=2.0, le=3600.0)]
 PrefixLength = Annotated[int, msgspec.Meta(ge=8, le=30)]
 
 
@@ -135,6 +136,8 @@ class BindingSection(_Section, frozen=True):
     reachable: bool = True
     retry_unacknowledged_ipv4: bool = False
     first_registration_timeout: Seconds = 1.5
+    nat_keepalive: KeepalivePeriod | None = None
+    """At most that long between keepalives, in place of what the home agent suggests."""
 
 
 class RouterSection(_Section, frozen=True):

@@ -22,6 +22,7 @@ from mn_agent.memory import Memory
 from mn_agent.messages import Wish
 from mn_agent.mobile_router import MobileRouter
 from mn_agent.nat64 import Nat64
+from mn_agent.nat_mapping import NatMappings
 from mn_agent.network_memory import NetworkMemory
 from mn_agent.old_paths import OldPaths
 from mn_agent.path_limits import PathLimits
@@ -83,6 +84,8 @@ def assemble(
     binding, tunnel, home = configuration.binding, configuration.tunnel, configuration.home.ipv6
     discovery = discovery_for(configuration, memory.home_agents)
     enquiries = Enquiries(configuration, discovery, rng)
+    memory_of_networks = NetworkMemory(networks, wall_offset)
+    limits = PathLimits(memory_of_networks)
     registration = HomeRegistration(
         Wish.of(configuration),
         memory.next_sequence,
@@ -92,6 +95,7 @@ def assemble(
         retry_unacknowledged_ipv4=binding.retry_unacknowledged_ipv4,
         first_timeout=binding.first_registration_timeout,
         router=MobileRouter(configuration.router),
+        mappings=NatMappings(memory_of_networks, limits, binding.nat_keepalive),
     )
     dialect = Dialect(configuration.profile, tunnel.tlv)
     key = payload_key if tunnel.protect_payload else None
@@ -100,11 +104,9 @@ def assemble(
     choice = Choice(policy_of(configuration), home)
     nat64 = Nat64()
     portals = Portals(configuration.portal)
-    memory_of_networks = NetworkMemory(networks, wall_offset)
     owns_addresses = configuration.movement.addresses == "agent"
     recognition = Recognition(policy_of(configuration), memory_of_networks, owns_addresses)
     steady = SteadyLinks(configuration.movement.hysteresis)
-    limits = PathLimits(memory_of_networks)
     paths = PathWatch(memory_of_networks, limits, registration.demands, rng)
     registration.demands.needs_udp = paths.wants_udp
     thinkers = (recognition, steady, nat64, Race(rng), portals, paths)

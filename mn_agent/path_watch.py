@@ -77,6 +77,24 @@ class PathWatch:
         self._update_at: float | None = None
         self._now = 0.0
 
+    # ---- for people ------------------------------------------------------------------------------
+    @property
+    def verified(self) -> bool | None:
+        """Whether payload passes by the present way; None while that is not known."""
+        return None if self.found is None else isinstance(self.found, Passes)
+
+    def problems(self) -> Iterator[tuple[str, str, str, str]]:
+        """Code, severity, text, and what a person can do."""
+        if self.resigned:
+            text = "nothing that is sent to the home agent through the tunnel is answered, by any way"
+            yield "payload-unanswered", "medium", text, "mnctl netcheck, or hactl status at the home agent"
+        elif isinstance(self.found, Blocked):
+            text = "Binding Updates pass and payload does not; another way is being tried"
+            yield "payload-blocked", "medium", text, "mnctl why"
+        elif isinstance(self.found, Passes) and self.found.cramped:
+            text = "packets of 1280 octets do not pass: large ones are lost"
+            yield "path-cramped", "medium", text, "tell whoever runs this network"
+
     # ---- what follows for Binding Updates --------------------------------------------------------
     def wants_udp(self, target: Target) -> bool:
         """Whether the home agent shall be asked for UDP, because IP in IP does not come through here."""

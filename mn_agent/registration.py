@@ -23,6 +23,7 @@ from mn_agent.messages import (
     reaction_to,
 )
 from mn_agent.mobile_router import MobileRouter
+from mn_agent.nat_mapping import NatMappings
 from mn_agent.registration_states import (
     AskLastSent,
     AtHome,
@@ -79,9 +80,11 @@ class HomeRegistration:
         retry_unacknowledged_ipv4: bool = False,
         first_timeout: float = 1.5,
         router: MobileRouter | None = None,
+        mappings: NatMappings,
     ) -> None:
         self.router = router or MobileRouter(None)
         self.demands = Demands(wish)
+        self.mappings = mappings
         self._next_sequence = next_sequence
         self._rng = rng
         self._reachable = reachable
@@ -197,6 +200,7 @@ class HomeRegistration:
             case Registered(binding=binding) if binding.keepalive is not None:
                 due = max(min(sent_at, received_at), binding.sent_at) + binding.keepalive
                 if due <= now and self._reachable:
+                    self.mappings.idle(now - max(sent_at, binding.sent_at))
                     return self.refresh(now)
                 self.state = Registered(binding, due) if due > now else Registered(binding, None, asleep=True)
         return []
@@ -384,6 +388,7 @@ class HomeRegistration:
             self.demands.ipv4_ignored(target.home_agent)
         if binding.ipv4_home_address is not None:
             self.demands.allocated = binding.ipv4_home_address
+        binding = self.mappings.kept(binding, state.previous, now)
         period = binding.keepalive
         self._refused_wait, self._type_changed = REFUSED_WAIT, False
         self.state = Registered(binding, None if period is None else binding.sent_at + period)

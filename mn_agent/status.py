@@ -65,7 +65,7 @@ def status(
         "home": _home(node, now),
         "router": router_status(node),
         "home_agent": _home_agent(node, binding),
-        "path": _path(node, binding),
+        "path": _path(node, binding, now),
         "binding": _binding(node, binding, protection, now),
         "binding_update_list": [] if binding is None else [_entry(entry, now) for entry in binding.entries],
         "last_handover": None if last is None else _handover(last, clocks),
@@ -84,7 +84,7 @@ def plan(node: MobileNode, target: Target) -> dict[str, object]:
     update = packet.message
     assert isinstance(update, BindingUpdate)
     binding = registration.binding
-    mtu_now = None if binding is None else binding.path.inner_mtu
+    mtu_now = None if binding is None else node.surroundings().limited(binding.path).inner_mtu
     path = None if target.at_home else candidate_paths(target, configuration)[-1]
     link_mtu = target.attachment.mtu
     return {
@@ -134,7 +134,7 @@ def _home(node: MobileNode, now: float) -> dict[str, object]:
         "v6": [f"{home}/128" for home in homes if isinstance(home, IPv6Address)],
         "v4": [f"{home}/32" for home in homes if isinstance(home, IPv4Address)],
         "device": node.configuration.tunnel.device,
-        "mtu": None if binding is None else binding.path.inner_mtu,
+        "mtu": None if binding is None else around.limited(binding.path).inner_mtu,
         "prefix": node.enquiries.prefixes.describe(now),
     }
 
@@ -164,14 +164,18 @@ def _source(node: MobileNode) -> str:
     return kind if node.discovery.source == "dns" else f"{kind}-cache"
 
 
-def _path(node: MobileNode, binding: Binding | None) -> dict[str, object] | None:
+def _path(node: MobileNode, binding: Binding | None, now: float) -> dict[str, object] | None:
     if binding is not None:
+        here = node.limits.present(binding.target.attachment)
         return {
             **_end(binding.path, binding.nat),
             "observed": binding.observed,
             "protection": _payload_protection(node),
-            "pmtu_bytes": binding.path.link_mtu,
+            "verified": node.paths.verified,
+            "pmtu_bytes": node.limits.mtu_at(here, now),
+            "pmtu_source": node.limits.source(here, now),
             "keepalive_s": binding.keepalive,
+            "nat_lifetime_s": node.registration.mappings.learnt(binding, now) if binding.nat else None,
         }
     target = node.target
     if target is None:
@@ -184,8 +188,11 @@ def _path(node: MobileNode, binding: Binding | None) -> dict[str, object] | None
         "encap": None,
         "nat": None,
         "protection": _payload_protection(node),
-        "pmtu_bytes": attachment.mtu,
+        "verified": None,
+        "pmtu_bytes": node.limits.mtu_at(node.limits.present(attachment), now),
+        "pmtu_source": node.limits.source(node.limits.present(attachment), now),
         "keepalive_s": None,
+        "nat_lifetime_s": None,
     }
 
 
@@ -338,6 +345,7 @@ def _health(node: MobileNode, clocks: Clocks) -> list[dict[str, object]]:
         text = f"{interface} is behind a captive portal: nothing leaves before somebody logs in"
         fix = f"open {url}" if url else f"open any web page through {interface}"
         items.append(_item("captive-portal", "high", text, fix, clocks, since))
+    items += [_item(code, severity, text, fix, clocks) for code, severity, text, fix in node.paths.problems()]
     problems = node.enquiries.problems(clocks.now)
     items += [_item(code, "medium", text, fix, clocks) for code, text, fix in problems]
     return items

@@ -55,6 +55,8 @@ class NetworkFacts:
     """Our IPv6 address, as long as it is valid."""
     path_mtu: Learnt[int] | None = None
     """Octets of the largest outer packet that passes, where it is less than the link's."""
+    keepalive: Learnt[float] | None = None
+    """Seconds between keepalives that the NAT there needs, where it is less than the home agent suggests."""
     needs_udp: Learnt[bool] | None = None
     """IP in IP carries no payload from here; UDP does."""
     no_payload: Learnt[bool] | None = None

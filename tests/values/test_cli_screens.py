@@ -38,7 +38,7 @@ def test_bound_golden() -> None:
   Networks   2001:db8:77::/64  10.64.0.0/26   behind lan0
   Home agent ha1.example.net  203.0.113.2 · 2001:db8::1   (srv-cache)
   Care-of    192.168.7.2 on wlan0  →  seen by home agent as 198.51.100.7:10022   NAT: detected
-  Tunnel     UDP/4191 over IPv4   rx 812 MB   tx 96 MB   keepalive 110 s   3 packets refused
+  Tunnel     UDP/4191 over IPv4   rx 812 MB   tx 96 MB   keepalive 55 s   3 packets refused
   Data plane portable   (kernel: not permitted: CAP_BPF is needed)
   Binding    seq 4711, lifetime 420 s, refresh in 187 s, last BA 23 s ago   esp aes-cbc hmac-sha256-128
   Handover   12 s ago  eth0 (IPv6) → wlan0 (IPv4 behind NAT)  outage 38 ms, 0 packets lost
@@ -129,6 +129,12 @@ def test_trouble_with_connectivity_changes_verdict_and_exit_code() -> None:
     assert status_screen.render_status(ill, PLAIN).startswith("◐ bound, with a problem — ")
     assert status_screen.exit_of(ill) is Exit.NOT_BOUND
     assert status_screen.exit_of(BOUND) is Exit.OK
+
+
+def test_a_narrow_path_is_said_with_where_that_is_known_from() -> None:
+    narrow = copy.deepcopy(BOUND)
+    narrow["path"] |= {"pmtu_bytes": 1400, "pmtu_source": "remembered"}
+    assert "keepalive 55 s   path MTU 1400 remembered   3" in status_screen.render_status(narrow, PLAIN)
 
 
 def test_a_failed_handover_says_why() -> None:
