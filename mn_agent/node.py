@@ -176,7 +176,7 @@ class MobileNode:
             self.registration.binding,
             self._old_paths.paths,
             isinstance(self.registration.state, AtHome),
-            self.registration.allocated,
+            self.registration.demands.allocated,
             self.registration.router.behind,
             self.payload.state,
             self.enquiries.asking_from,

@@ -6,7 +6,6 @@ Pure. RFC 6275 sections 11.7 (registration) and 11.8 (retransmission), draft sec
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
 from math import inf
 from random import Random
 from typing import assert_never
@@ -121,11 +120,6 @@ class HomeRegistration:
     def held(self) -> bool:
         """Whether payload has to wait, because the mapping at a NAT was not kept (R095)."""
         return payload_waits(self.state)
-
-    @property
-    def allocated(self) -> IPv4Address | None:
-        """The IPv4 home address that the home agent gave last."""
-        return self.demands.allocated
 
     # ---- events ----------------------------------------------------------------------------
     def register(self, target: Target, now: float) -> list[Effect]:
