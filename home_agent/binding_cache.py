@@ -17,6 +17,7 @@ from tunnel.forwarding import Destination, ForwardingTable, Way
 from tunnel.guests import as_network
 from tunnel.path import Arrival, Encapsulation, TunnelPath
 from wire.esp import UDP_PORT_NAT_TRAVERSAL
+from wire.nat64 import STANCES
 
 MAX_DELETE_BCE_TIMEOUT = 10.0
 """Seconds during which a released entry still catches delayed Binding Updates (RFC 6275 section 10.3.2)."""
@@ -108,6 +109,7 @@ def path_of(binding: Binding, encapsulation: Encapsulation, link_mtu: int) -> Tu
         local_port=arrival.local_port if in_udp else 0,
         remote_port=arrival.remote_port if in_udp else 0,
         link_mtu=link_mtu,
+        translated=binding.care_of in STANCES,
     )
 
 

@@ -231,6 +231,7 @@ def _path(target: Target, encapsulation: Encapsulation) -> TunnelPath:
         remote_port=port if encapsulation.in_udp else 0,
         interface=target.attachment.interface,
         link_mtu=target.attachment.mtu,
+        translated=target.attachment.through is not None,
     )
 
 

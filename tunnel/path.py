@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 
-from wire.nat64 import STANCES
-
 IPV4_HEADER = 20
 IPV6_HEADER = 40
 UDP_HEADER = 8
@@ -58,6 +56,8 @@ class TunnelPath:
     `link_mtu` is the MTU of the outer packet in octets.
     `spi` names the pair of security associations by the SPI under which this end receives; the keys are in
     the keyring of the endpoint. Zero without protection, and while there are no keys: then nothing passes.
+    `translated`: a NAT64 is on the way. At the mobile node the link carries IPv6 instead of what stands here,
+    and a NAT64 may drop datagrams without a checksum: a tier that writes outer headers leaves it to sockets.
     """
 
     local: IPv4Address | IPv6Address
@@ -68,14 +68,7 @@ class TunnelPath:
     interface: str = ""
     link_mtu: int = 1500
     spi: int = 0
-
-    @property
-    def translated(self) -> bool:
-        """Whether a NAT64 is on the way, so that the link carries IPv6 instead of what stands here.
-
-        Only the sockets of its underlay know how; a tier that writes outer headers itself leaves it to them.
-        """
-        return self.local in STANCES
+    translated: bool = False
 
     @property
     def overhead(self) -> int:

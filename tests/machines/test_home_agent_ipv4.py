@@ -235,3 +235,14 @@ def test_prefixes_of_several_lengths_never_overlap() -> None:
         assert IPv4Address("10.64.1.7") not in offered
         pool.keep(Lease(mobile_node(number), offered, until=10.0))
         given.append(offered)
+
+
+@pytest.mark.parametrize(("care_of", "translated"), [(IPv4Address("192.0.0.2"), True), (PRIVATE4, False)])
+def test_a_care_of_address_that_stands_for_an_ipv6_one_is_behind_a_nat64(
+    ha: HomeScript, care_of: IPv4Address, translated: bool
+) -> None:
+    ha.feed(ha.laptop.udp(over_ipv4(ha.laptop, home4(), care_of=care_of), NAT4))
+    assert ha.answer().status == BindingStatus.ACCEPTED
+    way = ha.route(LAPTOP4)
+    assert way is not None
+    assert (way.path.remote, way.path.translated) == (NAT4, translated)

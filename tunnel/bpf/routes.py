@@ -175,7 +175,7 @@ class KernelRoutes:
 
 def _resolved(path: TunnelPath, carriers: Carriers) -> TunnelPath | None:
     """`path` with the link and the port that its carrier has; None if programs cannot send by it."""
-    if path.encapsulation.protected or path.interface == HELD:
+    if path.encapsulation.protected or path.translated or path.interface == HELD:
         return None
     carrier = carriers.of(path)
     if carrier is None:
