@@ -70,4 +70,4 @@ def _mtu(one: Mapping[str, Any]) -> str:
 
 
 def _known(word: str) -> str:
-    return {"in-use": "in use", "unknown": "?"}.get(word, word)
+    return {"in-use": "in use", "unknown": "?", "carries": "✔", "blocked": "✘"}.get(word, word)

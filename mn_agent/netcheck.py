@@ -49,13 +49,9 @@ def _interface(node: MobileNode, link: Link, clocks: Clocks) -> Shown:
         "text": text,
         "ipv6": _family(node, places, 6, opinions),
         "ipv4": _family(node, places, 4, opinions),
-        "nat": _nat(binding),
-        **{name: _use(binding, kinds) for name, kinds in _USES.items()},
-        "mtu": {
-            "link": link.mtu,
-            "path": None if binding is None else binding.path.link_mtu,
-            "inner": None if binding is None else binding.path.inner_mtu,
-        },
+        "nat": _nat(node, binding, clocks.now),
+        **{name: _use(node, places, binding, kinds, clocks.now) for name, kinds in _USES.items()},
+        "mtu": _mtu(node, link, places, binding, clocks.now),
         "portal": node.portals.state(link.name),
         "portal_url": url,
         "remarks": [f"{o.by}: {o.why}" for o in opinions if o.verdict is not Verdict.GOOD],
@@ -116,17 +112,45 @@ def _family(
     }
 
 
-def _nat(binding: Binding | None) -> Shown | None:
+def _nat(node: MobileNode, binding: Binding | None, now: float) -> Shown | None:
     """As the last acknowledgement shows it. None where no binding leads through an IPv4 link."""
     if binding is None or binding.nat is None:
         return None
+    learnt = node.networks.about(binding.target.attachment.network, now).keepalive
     return {
         "kind": "address and port translation" if binding.nat else "none",
         "observed": binding.observed,
         "keepalive_s": binding.keepalive,
+        "keepalive_learnt_s": None if learnt is None else learnt.value,
     }
 
 
-def _use(binding: Binding | None, kinds: tuple[Encapsulation, ...]) -> str:
-    """A binding shows that its updates pass; that payload does is for those to say who test it."""
-    return "in-use" if binding is not None and binding.path.encapsulation in kinds else "unknown"
+def _use(
+    node: MobileNode,
+    places: list[Attachment],
+    binding: Binding | None,
+    kinds: tuple[Encapsulation, ...],
+    now: float,
+) -> str:
+    """carries: payload was tested through it; in-use: not yet; blocked: tested, now or here before."""
+    if binding is not None and binding.path.encapsulation in kinds:
+        return {True: "carries", False: "blocked", None: "in-use"}[node.paths.verified]
+    facts = [node.networks.about(place.network, now) for place in places]
+    shut = any(fact.no_payload is not None for fact in facts)
+    if shut or (Encapsulation.IP_IN_IP in kinds and any(fact.needs_udp is not None for fact in facts)):
+        return "blocked"
+    return "unknown"
+
+
+def _mtu(
+    node: MobileNode, link: Link, places: list[Attachment], binding: Binding | None, now: float
+) -> Shown:
+    """`path`: of outer packets, as far as is known: measured here, or remembered, or the link's."""
+    place = places[0] if places else None
+    place = place if binding is None else binding.target.attachment
+    return {
+        "link": link.mtu,
+        "path": None if place is None else node.limits.mtu_at(place, now),
+        "source": None if place is None else node.limits.source(place, now),
+        "inner": None if binding is None else binding.path.inner_mtu,
+    }

@@ -63,6 +63,7 @@ def test_netcheck_asks_over_every_interface_and_changes_nothing(lab: LabUnderTes
     before = care_of(lab)
     found = {one["interface"]: one for one in answer(lab, "netcheck")["interfaces"]}
     assert found["eth0"]["verdict"] == "in-use"
+    assert found["eth0"]["udp_4191"] == "carries"
     assert found["wlan0"]["verdict"] == "ready"
     assert found["wlan0"]["ipv4"]["answers"]
     assert 0 < found["wlan0"]["ipv4"]["rtt_ms"] < 500
