@@ -58,6 +58,13 @@ def router_address(prefix: IPv4Network | IPv6Network) -> IPv4Address | IPv6Addre
     return prefix[1]
 
 
+def through_nat64(address: IPv4Address | IPv6Address) -> IPv6Address:
+    """What stands for an IPv4 address behind the prefix (RFC 6052 section 2.2); an IPv6 one is itself."""
+    if isinstance(address, IPv6Address):
+        return address
+    return IPv6Address(int(NAT64.network_address) | int(address))
+
+
 def portal_url(network: Network) -> str:
     """Where the guests of a network find its portal."""
     if network.ipv4 is not None:
@@ -131,8 +138,7 @@ def _nat64_names(servers: Sequence[IPv4Address | IPv6Address]) -> Iterator[str]:
     yield "no-hosts"
     yield from (f"server={address}" for address in servers if address.version == 6)
     for well_known in (IPv4Address("192.0.0.170"), IPv4Address("192.0.0.171")):
-        synthesised = IPv6Address(int(NAT64.network_address) | int(well_known))
-        yield f"host-record=ipv4only.arpa,{well_known},{synthesised}"
+        yield f"host-record=ipv4only.arpa,{well_known},{through_nat64(well_known)}"
 
 
 def _portal_api(network: Network) -> str:

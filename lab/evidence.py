@@ -74,7 +74,7 @@ class Seen:
 
 
 class Observer:
-    """Recognises the traffic of one home agent.
+    """Recognises the traffic of one home agent, by its `addresses`, as they are and as a NAT64 shows them.
 
     ESP without anything before it is signalling between it and `homes`, on the home link, else payload.
     """
@@ -105,8 +105,14 @@ class Observer:
         care_of = ip_address(packet[12:16] if outbound else packet[16:20])
         if packet[9] in _TUNNELLED:
             return Sighting(at_ns, Kind.PAYLOAD, outbound, Encapsulation.IP_IN_IP, care_of, 0)
-        start = (packet[0] & 0x0F) * 4
-        if packet[9] != PROTOCOL_UDP or len(packet) < start + 16:
+        if packet[9] != PROTOCOL_UDP:
+            return None
+        return self._udp(at_ns, packet, (packet[0] & 0x0F) * 4, outbound, care_of)
+
+    def _udp(
+        self, at_ns: int, packet: bytes, start: int, outbound: bool, care_of: IPv4Address | IPv6Address
+    ) -> Sighting | None:
+        if len(packet) < start + 16:
             return None
         source, destination = (int.from_bytes(packet[start + i : start + i + 2]) for i in (0, 2))
         place = source if outbound else destination
@@ -130,6 +136,8 @@ class Observer:
             return Sighting(at_ns, Kind.PAYLOAD, outbound, Encapsulation.IP_IN_IP, care_of, 0)
         if packet[6] == PROTOCOL_ESP and care_of not in self._homes:
             return Sighting(at_ns, Kind.PAYLOAD, outbound, Encapsulation.ESP, care_of, 0)
+        if packet[6] == PROTOCOL_UDP:  # to the home agent's IPv4 address, through a NAT64
+            return self._udp(at_ns, packet, 40, outbound, care_of)
         next_header = packet[6]
         extension = PROTOCOL_DESTINATION_OPTIONS if outbound else PROTOCOL_ROUTING
         if next_header == extension and len(packet) > 40:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
+from lab.access import through_nat64
 from lab.capture import Capture
 from lab.evidence import Observer, Seen
 from lab.judge import Evidence, Stream
@@ -39,13 +40,13 @@ class Investigation:
         """Start looking; returns once every capture runs."""
         directory.mkdir(parents=True, exist_ok=True)
         roles, machines = lab.topology.roles, lab.machines
-        node = machines[roles.mobile_node]
+        node, agent = machines[roles.mobile_node], lab.topology.home_agent.addresses
         witness = directory / "witness.jsonl"
         watcher = node.spawn([sys.executable, "-S", "-m", "lab.monitor", str(witness)], LOGS / "witness.log")
         investigation = Investigation(
             witness,
             watcher,
-            Observer(lab.topology.home_agent.addresses, roles.port, roles.home_addresses),
+            Observer((*agent, *map(through_nat64, agent)), roles.port, roles.home_addresses),
             {i: (_capture(node, i, directory), Seen()) for i in lab.topology.mobile_node.interfaces},
             (_capture(machines[roles.home_agent], FIXED, directory), Seen()),
             _capture(machines[roles.correspondent], FIXED, directory),

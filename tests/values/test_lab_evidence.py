@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
+from lab.access import through_nat64
 from lab.evidence import Kind, Observer, Seen, Sighting
 from lab.pcap import CaptureError, Frame, GrowingCapture
 from tunnel.path import Encapsulation
@@ -53,6 +54,18 @@ def test_signalling_over_ipv4_is_ipv6_with_esp_in_udp() -> None:
     ack = udp(AGENT4, CARE_OF4, (4191, 40000), ipv6(AGENT6, HOME, 50, ESP))
     assert observed(update) == Sighting(7, Kind.UPDATE, True, Encapsulation.UDP, CARE_OF4, 40000)
     assert observed(ack) == Sighting(7, Kind.ACK, False, Encapsulation.UDP, CARE_OF4, 40000)
+
+
+def test_through_a_nat64_the_same_goes_in_udp_over_ipv6() -> None:
+    agent = through_nat64(AGENT4)
+    assert str(agent) == "2001:db8:64:ff9b::cb00:7102"
+    observer = Observer((AGENT6, AGENT4, agent), 4191)
+    header = (40000).to_bytes(2) + (4191).to_bytes(2) + bytes(4)
+    inside = (Kind.UPDATE, ipv6(HOME, AGENT6, 50, ESP)), (Kind.PAYLOAD, ipv6(HOME, CARE_OF6, 6, ESP))
+    for kind, inner in inside:
+        packet = ipv6(CARE_OF6, agent, 17, header + inner)
+        seen = observer.observe(Frame(7, bytes(12) + b"\x86\xdd" + packet))
+        assert seen == Sighting(7, kind, True, Encapsulation.UDP, CARE_OF6, 40000)
 
 
 @pytest.mark.parametrize(
