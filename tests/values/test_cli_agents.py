@@ -204,7 +204,7 @@ def test_netcheck_tells_what_each_interface_is_good_for() -> None:
         "eth1": "unusable",
     }
     assert found["eth0"]["ipv6"]["rtt_ms"] is not None
-    assert found["eth0"]["ip_in_ip"] == "blocked", "no test of payload was answered"
+    assert found["eth0"]["ip_in_ip"] == "carries", "payload was tested through it"
     assert found["eth0"]["udp_4191"] == "unknown"
     assert found["eth0"]["mtu"]["path"] == 1500
     assert found["wlan0"]["ipv4"]["answers"] is False
