@@ -125,9 +125,13 @@ def handover(quick: bool, output: Path | None, laps: int | None, tunnel: str) ->
 def report() -> None:
     """Write the tables and pictures of all results anew, without measuring anything."""
     for name in TABLES:
-        if (RESULTS / f"{name}.json").exists():
+        if not (RESULTS / f"{name}.json").exists():
+            continue
+        try:
             for path in write_report(name):
                 print(f"in {path}")
+        except ValueError as error:
+            _say(str(error))
 
 
 def _need(program: str, package: str) -> None:

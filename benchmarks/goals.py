@@ -1,4 +1,4 @@
-"""What the data plane is meant to reach, compared with what was measured in one run.
+"""What is meant to be reached, compared with what was measured in one run.
 
 Pure. Each goal is a ratio or a bound that holds for the worst of all rows that it is about.
 """
@@ -24,8 +24,8 @@ class Goal:
     met: bool
 
 
-def goals(document: Document) -> Sequence[Goal]:
-    """Of a result of the data-plane benchmark: those that its rows can show."""
+def of_data_plane(document: Document) -> Sequence[Goal]:
+    """Throughput and round trips of every tier, beside its peers."""
     rows = [row for row in document["rows"] if "profile" not in row]
     plain = {tier: [r for r in rows if r["tier"] == tier] for tier in ("kernel", "offload", "portable")}
     kernel, portable = plain["kernel"], [r for r in plain["portable"] if r["format"] not in _PROTECTED]
@@ -46,7 +46,56 @@ def goals(document: Document) -> Sequence[Goal]:
     )
 
 
-def table(document: Document) -> str:
+def of_path_swap(document: Document) -> Sequence[Goal]:
+    """What a handover may do to packets under way, and how long it may take in the kernel tier."""
+    counts = [row["with_swaps"] for row in document["rows"]]
+    kernel = [row for row in document["rows"] if row["tier"] == "kernel"]
+    lost = (count[f"lost_{way}"] for count in counts for way in ("up", "down"))
+    misordered = (count[f"misordered_{way}"] for count in counts for way in ("up", "down"))
+    return (
+        _most("packets lost by swaps, any tier", 0, lost),
+        _most("packets misordered by swaps, any tier", 0, misordered),
+        _most("kernel: answer to swapped, median ms", 0.5, _figures(kernel, "answer_to_swapped_median_ms")),
+    )
+
+
+def of_home_agent(document: Document) -> Sequence[Goal]:
+    """What many bindings may cost."""
+    busy = [row for row in document["updates"] if row["offered_per_s"] == 2000]
+    return (
+        _least("one flow, of one binding's", 0.9, _figures(document["throughput"], "ratio_to_one")),
+        _most("p99 at 2000 updates a second, ms", 50, (row["p99_ms"] for row in busy if "p99_ms" in row)),
+        _most("updates lost at 2000 a second", 0, (row["lost"] for row in busy)),
+        _most("memory of a binding, KiB", 2, (document["memory"]["kib_per_binding"],)),
+    )
+
+
+def of_idle(document: Document) -> Sequence[Goal]:
+    """What a daemon may cost that nobody uses."""
+    rows = {(row["process"], row["end"]): row for row in document["rows"]}
+    ours, theirs = rows["mn-agent", "mobile node"], rows["peer:wireguard-go", "mobile node"]
+    share = ours["wakeups"] / theirs["wakeups"]
+    return (
+        _most("mn-agent: memory, MiB", 45, (ours["rss_mib"],)),
+        _goal("mn-agent: wake-ups, of wireguard-go's", "below 1", max, lambda found: found < 1, (share,)),
+    )
+
+
+def of_handover(document: Document) -> Sequence[Goal]:
+    """What the control plane may add to the round trip, and what may be lost."""
+    ours = [row for row in document["rows"] if "peer" not in row]
+    gentle = [row for row in ours if row["kind"] == "make before break"]
+    return (
+        _most("usable link to Binding Update, median ms", 3, _signals(document)),
+        _most("packets lost, make before break", 0, _figures(gentle, "lost")),
+    )
+
+
+def _signals(document: Document) -> list[float]:
+    return [row["usable_to_update_median_ms"] for row in document["signalling"]]
+
+
+def table(found: Sequence[Goal]) -> str:
     """As Markdown; the figure is the worst one that counts."""
     return markdown(
         ("goal", "bound", "worst measured", "met"),
@@ -57,7 +106,7 @@ def table(document: Document) -> str:
                 "not measured" if goal.found is None else f"{goal.found:.2f}",
                 "yes" if goal.met else "no",
             )
-            for goal in goals(document)
+            for goal in found
         ],
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import goals, plots, tables
@@ -17,15 +17,39 @@ RESULTS = Path(__file__).parent / "results"
 DOCUMENTS = Path(__file__).parent.parent / "docs"
 PERFORMANCE = DOCUMENTS / "performance.md"
 
-TABLES: Mapping[str, Mapping[str, Callable[[tables.Document], str]]] = {
-    "data_plane": {"goals": goals.table, "data-plane": tables.data_plane, "profiles": tables.profiles},
+Write = Callable[[tables.Document], str]
+
+
+def _judged(judge: Callable[[tables.Document], Sequence[goals.Goal]]) -> Write:
+    return lambda document: goals.table(judge(document))
+
+
+TABLES: Mapping[str, Mapping[str, Write]] = {
+    "data_plane": {
+        "data-plane-goals": _judged(goals.of_data_plane),
+        "data-plane": tables.data_plane,
+        "profiles": tables.profiles,
+    },
     "costs": {"costs": tables.costs},
-    "path_swap": {"path-swap": tables.path_swap},
-    "home_agent": {"home-agent": tables.home_agent},
-    "idle": {"idle": tables.idle},
-    "handover": {"handover": tables.handover, "signalling": tables.signalling},
+    "path_swap": {"path-swap-goals": _judged(goals.of_path_swap), "path-swap": tables.path_swap},
+    "home_agent": {"home-agent-goals": _judged(goals.of_home_agent), "home-agent": tables.home_agent},
+    "idle": {"idle-goals": _judged(goals.of_idle), "idle": tables.idle},
+    "handover": {
+        "handover-goals": _judged(goals.of_handover),
+        "handover": tables.handover,
+        "signalling": tables.signalling,
+    },
 }
 """Result file -> block of docs/performance.md -> how it is made."""
+SCHEMAS: Mapping[str, str] = {
+    "data_plane": "mn-bench/data-plane/2",
+    "costs": "mn-bench/costs/1",
+    "path_swap": "mn-bench/path-swap/1",
+    "home_agent": "mn-bench/home-agent/1",
+    "idle": "mn-bench/idle/1",
+    "handover": "mn-bench/handover/1",
+}
+"""What a result has to say that it is; it may be older than these tables."""
 PICTURES = {"data_plane": plots.data_plane, "handover": plots.handover}
 
 
@@ -40,8 +64,10 @@ def fill(text: str, name: str, block: str) -> str:
 
 
 def write_report(name: str) -> list[Path]:
-    """Bring tables and picture of one result up to date; what was written."""
+    """Bring tables and picture of one result up to date; what was written. ValueError for an old result."""
     document = json.loads((RESULTS / f"{name}.json").read_text())
+    if document["schema"] != SCHEMAS[name]:
+        raise ValueError(f"{name}.json is {document['schema']}, not {SCHEMAS[name]}: measure again")
     text = PERFORMANCE.read_text()
     for block, table in TABLES[name].items():
         text = fill(text, block, table(document))

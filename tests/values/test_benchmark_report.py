@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import costs, goals, plots, report, tables
+from benchmarks import (
+    costs,
+    data_plane,
+    goals,
+    handover,
+    home_agent,
+    idle,
+    path_swap,
+    plots,
+    report,
+    tables,
+)
 
 HEAD = {
     "time": "2026-11-25T12:00:00Z",
@@ -69,7 +81,7 @@ def test_profiles_show_the_work_of_the_whole_machine_beside_that_of_the_processe
 
 
 def goal(found: Mapping[str, Any], what: str) -> goals.Goal:
-    (one,) = (goal for goal in goals.goals(found) if goal.what == what)
+    (one,) = (goal for goal in goals.of_data_plane(found) if goal.what == what)
     return one
 
 
@@ -102,8 +114,36 @@ def test_what_was_not_measured_is_not_met() -> None:
     one = goal(document(), "offload: TCP of wireguard-go")
     assert (one.found, one.met) == (None, False)
     assert ["offload: TCP of wireguard-go", "at least 1.5", "not measured", "no"] in cells(
-        goals.table(document())
+        goals.table(goals.of_data_plane(document()))
     )
+
+
+def test_swaps_may_lose_and_misorder_nothing() -> None:
+    counts = {"lost_up": 0, "lost_down": 1, "misordered_up": 0, "misordered_down": 0}
+    swaps = {"tier": "kernel", "with_swaps": counts, "answer_to_swapped_median_ms": 0.4}
+    lost, misordered, swapped = goals.of_path_swap({"rows": [swaps]})
+    assert (lost.met, misordered.met, swapped.met) == (False, True, True)
+
+
+def test_a_home_agent_is_judged_at_two_thousand_updates_a_second() -> None:
+    updates = [
+        {"offered_per_s": None, "lost": 0},
+        {"offered_per_s": 2000, "p99_ms": 49.0, "lost": 0},
+        {"offered_per_s": 3000, "p99_ms": 900.0, "lost": 7},
+    ]
+    found = goals.of_home_agent(
+        {"updates": updates, "throughput": [{"ratio_to_one": 0.89}], "memory": {"kib_per_binding": 1.9}}
+    )
+    assert [one.met for one in found] == [False, True, True, True]
+
+
+def test_idle_means_fewer_wake_ups_than_wireguard() -> None:
+    rows = [
+        {"process": "mn-agent", "end": "mobile node", "wakeups": 10, "rss_mib": 45.1},
+        {"process": "peer:wireguard-go", "end": "mobile node", "wakeups": 10, "rss_mib": 7.0},
+    ]
+    memory, wakeups = goals.of_idle({"rows": rows})
+    assert (memory.met, wakeups.met, wakeups.found) == (False, False, 1.0)
 
 
 HANDOVER = {
@@ -125,6 +165,20 @@ def test_handovers_stand_beside_floor_and_peer_and_lasting_silence_is_no_number(
     assert line == [
         "bidirectional, up: ipv6 to nat", "12.0 (20.0)", "0", "2.0 (3.0)", "9", "silent in 18 of 20", "99",
     ]  # fmt: skip
+
+
+def test_the_control_plane_has_three_milliseconds() -> None:
+    signalling = [{"usable_to_update_median_ms": 2.5}, {"usable_to_update_median_ms": 3.5}]
+    update, lost = goals.of_handover({**HANDOVER, "signalling": signalling})
+    assert (update.found, update.met) == (3.5, False)
+    assert lost.found is None, "there was no move with both links up"
+
+
+def test_a_result_of_an_older_schema_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "idle.json").write_text('{"schema": "mn-bench/idle/0"}')
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    with pytest.raises(ValueError, match="measure again"):
+        report.write_report("idle")
 
 
 def test_pictures_are_svg_with_a_bar_for_each_figure() -> None:
@@ -177,3 +231,12 @@ def test_costs_show_lines_of_source_in_cells_of_their_own() -> None:
 def test_stacks_are_counted_by_their_last_frame() -> None:
     stacks = ["run (x.py:1);send (tunnel/a.py:7) 3", "run (x.py:1) 1", "go (y.py:2);send (tunnel/a.py:7) 2"]
     assert costs.leaves(stacks) == {("tunnel/a.py", 7): 5, ("x.py", 1): 1}
+
+
+def test_the_tables_are_of_the_schemas_that_the_benchmarks_write() -> None:
+    writers = {
+        "data_plane": data_plane, "costs": costs, "path_swap": path_swap,
+        "home_agent": home_agent, "idle": idle, "handover": handover,
+    }  # fmt: skip
+    assert report.SCHEMAS == {name: module.SCHEMA for name, module in writers.items()}
+    assert report.TABLES.keys() == report.SCHEMAS.keys()
