@@ -238,5 +238,5 @@ def test_the_tables_are_of_the_schemas_that_the_benchmarks_write() -> None:
         "data_plane": data_plane, "costs": costs, "path_swap": path_swap,
         "home_agent": home_agent, "idle": idle, "handover": handover,
     }  # fmt: skip
-    assert report.SCHEMAS == {name: module.SCHEMA for name, module in writers.items()}
+    assert {name: module.SCHEMA for name, module in writers.items()} == report.SCHEMAS
     assert report.TABLES.keys() == report.SCHEMAS.keys()
