@@ -14,8 +14,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from home_agent.agenda import Agenda
 from runtime.node import Deadline
 from tunnel.forwarding import Destination, ForwardingTable, Way
-from tunnel.guests import as_network
 from tunnel.path import Arrival, Encapsulation, TunnelPath
+from tunnel.prefixes import as_network
 from wire.esp import UDP_PORT_NAT_TRAVERSAL
 from wire.nat64 import STANCES
 

@@ -5,13 +5,12 @@ Pure. Not in the RFCs, see ARCHITECTURE.md; the home agent is told by an option 
 
 from __future__ import annotations
 
-from ipaddress import ip_network
-
 from mn_agent.actions import SendAgain
 from mn_agent.handover import Handover
 from mn_agent.messages import with_interruption
 from mn_agent.registration_states import Bound
 from tunnel.envelope import ControlPacket
+from tunnel.prefixes import as_network
 
 LATE_NOTICE = 0.03
 """Seconds for which a link may be dead before the kernel says so. Ours."""
@@ -39,7 +38,7 @@ class Bridge:
         """What to send again now that there is a path: it was lost in a break, or it had to wait."""
         binding = bound.binding
         self._in_flight = min(self._in_flight, LATE_NOTICE + binding.accepted_at - binding.sent_at)
-        homes = tuple(ip_network(entry.home_address) for entry in binding.entries)
+        homes = tuple(as_network(entry.home_address) for entry in binding.entries)
         if bound.woken_at is not None:
             return [SendAgain(homes, bound.woken_at - BEFORE_WAKING)]
         if handover is None or handover.lost_at is None:

@@ -44,6 +44,7 @@ from tunnel.kernel import (
 )
 from tunnel.mobile_network import MobileNetwork, with_mobile_network
 from tunnel.path import Encapsulation, TunnelPath, held
+from tunnel.prefixes import as_network
 
 _EVERYWHERE = ip_network("0.0.0.0/0")
 UNBOUND_MTU = 1400
@@ -165,7 +166,7 @@ def routes(around: Surroundings) -> tuple[Route, ...]:
     if around.held:
         path, accept = held(path), (path, *accept)
     networks = around.behind.networks if binding is None else binding.prefixes
-    bound = (Route(ip_network(home), path, accept) for home in (*home_addresses(around), *networks))
+    bound = (Route(as_network(home), path, accept) for home in (*home_addresses(around), *networks))
     return tuple(map(around.payload.route, bound))
 
 

@@ -126,6 +126,7 @@ class MobileNode:
         self._snapshot = Snapshot(())
         self._cause_at = now
         self._stopping = False
+        self._around: Surroundings | None = None
         self._derived: tuple[Action, ...] = ()
 
     # ---- the shape of everything that thinks -----------------------------------------------
@@ -394,6 +395,9 @@ class MobileNode:
         if (after := self.summary()) != before:
             actions.append(Report("state", {"state": after[0], "reason": after[1]}))
         around = self.surroundings()
+        if around == self._around:
+            return in_order([], actions, around)
+        self._around = around
         derived = desired(around)
         changed = [action for action in derived if action not in self._derived]
         self._derived = derived

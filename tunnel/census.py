@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tunnel.guests import as_destination
 from tunnel.kernel import KernelConfig, KernelRoute, ProxyNeighbour
+from tunnel.prefixes import as_destination
 
 
 class Census:

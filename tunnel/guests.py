@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv6Address
 
 from tunnel.persistent import PersistentMap
-
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+from tunnel.prefixes import Address, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +37,3 @@ class Guest:
 Guests = PersistentMap[IPv6Address, Guest]
 """By home address."""
 NO_GUESTS: Guests = PersistentMap()
-
-
-def as_network(destination: Address | Network) -> Network:
-    """An address as the prefix that holds nothing else. From its number: from the address it takes 50 us."""
-    match destination:
-        case IPv4Address():
-            return IPv4Network((int(destination), 32))
-        case IPv6Address():
-            return IPv6Network((int(destination), 128))
-        case _:
-            return destination
-
-
-def as_destination(network: Network) -> Address | Network:
-    """The inverse."""
-    return network.network_address if network.prefixlen == network.max_prefixlen else network

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 
 from tunnel.guard import guard_of
 from tunnel.kernel import (
@@ -43,6 +43,7 @@ from tunnel.kernel import (
     quiet_device,
     uplink_sysctls,
 )
+from tunnel.prefixes import as_network
 
 _HOME_METRIC = 1
 _DEFAULT_METRIC = 1000
@@ -78,7 +79,7 @@ def at_home_kernel(
     """
     homes, prefixes, links = distinct(home_addresses), distinct(home_prefixes), distinct(uplinks)
     rules = [*own_rules()]
-    rules += (Rule(home.version, FROM_HOME, TABLE_LOCAL, source=ip_network(home)) for home in homes)
+    rules += (Rule(home.version, FROM_HOME, TABLE_LOCAL, source=as_network(home)) for home in homes)
     routes = list(_home_routes(interface, homes, prefixes, distinct(routers)))
     if mode is RoutingMode.LAN:
         rules += outside_rules(distinct(care_of), links)

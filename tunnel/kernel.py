@@ -29,7 +29,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from typing import TypeVar, assert_never
 
 from tunnel.guard import Guard, guard_of
-from tunnel.guests import NO_GUESTS, Guests, as_network
+from tunnel.guests import NO_GUESTS, Guests
+from tunnel.prefixes import as_network
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -296,7 +297,7 @@ def own_rules() -> Iterable[Rule]:
 
 def _home_rules(homes: tuple[Address, ...], prefixes: tuple[Network, ...]) -> Iterable[Rule]:
     for home in homes:
-        yield Rule(home.version, FROM_HOME, TABLE_TUNNEL, source=ip_network(home))
+        yield Rule(home.version, FROM_HOME, TABLE_TUNNEL, source=as_network(home))
     for prefix in prefixes:
         yield Rule(prefix.version, _TO_HOME, TABLE_TUNNEL, destination=prefix)
 
@@ -313,7 +314,7 @@ def outside_rules(care_of: tuple[Address, ...], uplinks: tuple[str, ...]) -> Ite
     Neither catches a socket that is bound to nothing, which is what an attacker's routes aim at.
     """
     for address in care_of:
-        yield Rule(address.version, _FROM_CARE_OF, TABLE_MAIN, source=ip_network(address))
+        yield Rule(address.version, _FROM_CARE_OF, TABLE_MAIN, source=as_network(address))
     for uplink in uplinks:
         for family in _FAMILIES:
             yield Rule(family, OUT_OF_LINK, TABLE_MAIN, out_interface=uplink)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mn_agent.actions import ConfigureKernel, KeepUnderlays, Remember, SendAgain
+from mn_agent.actions import Action, ConfigureKernel, KeepUnderlays, Remember, SendAgain
+from mn_agent.desired import Surroundings, desired
 from mn_agent.discovery import ByName, ByService
-from mn_agent.events import HomeAgentsUnknown, LinkUnusable, Roam
+from mn_agent.events import ControlReceived, HomeAgentsUnknown, LinkUnusable, Roam
 from mn_agent.memory import Memory, recall
 from mn_agent.status import Clocks, plan, status
 from tests.machines.mobile_node_script import (
@@ -20,6 +21,7 @@ from tests.machines.mobile_node_script import (
     configuration,
     link,
 )
+from tunnel.path import Arrival
 from tunnel.plane import Counters
 from wire.vendor import interruption_in, observed_option
 
@@ -333,3 +335,19 @@ def test_status_shows_the_address_that_the_home_agent_saw() -> None:
     path = status(script.node, NO_COUNTERS, "esp", "0.1.0", Clocks(1.0, 0.0))["path"]
     assert isinstance(path, dict)
     assert path["observed"] == "198.51.100.7:10022"
+
+
+def test_what_changes_nothing_derives_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script()
+    script.bind(OFFICE)
+    derived: list[object] = []
+
+    def counted(around: Surroundings) -> tuple[Action, ...]:
+        derived.append(around)
+        return desired(around)
+
+    monkeypatch.setattr("mn_agent.node.desired", counted)
+    script.feed(ControlReceived(bytes(60), Arrival(OFFICE6, AGENT6)))
+    assert not derived
+    script.at(1.0).links(WLAN)
+    assert len(derived) == 1
