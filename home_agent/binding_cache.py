@@ -93,14 +93,16 @@ def path_of(binding: Binding, encapsulation: Encapsulation, link_mtu: int) -> Tu
     `link_mtu` is that of the home agent's own link.
     """
     arrival = binding.arrival
-    in_udp = encapsulation.in_udp
+    in_udp, translated = encapsulation.in_udp, binding.care_of in STANCES
     if binding.path_mtu is not None:
         link_mtu = min(link_mtu, binding.path_mtu)
     if encapsulation.protected:
         # Where port 4500 of the mobile node really is, the data plane hears from the mobile node (I18).
         remote = arrival.remote if in_udp else binding.care_of
         port = UDP_PORT_NAT_TRAVERSAL if in_udp else 0
-        return TunnelPath(arrival.local, remote, encapsulation, 0, port, link_mtu=link_mtu)
+        return TunnelPath(
+            arrival.local, remote, encapsulation, 0, port, link_mtu=link_mtu, translated=translated
+        )
     return TunnelPath(
         local=arrival.local,
         # An IPv6 care-of address is the one that the authenticated option names, not the outer source.
@@ -109,7 +111,7 @@ def path_of(binding: Binding, encapsulation: Encapsulation, link_mtu: int) -> Tu
         local_port=arrival.local_port if in_udp else 0,
         remote_port=arrival.remote_port if in_udp else 0,
         link_mtu=link_mtu,
-        translated=binding.care_of in STANCES,
+        translated=translated,
     )
 
 

@@ -26,6 +26,7 @@ from tunnel.path import Encapsulation, TunnelPath
 from tunnel.plane import Intake, IntakeKind, Seal, Send, TrainSender
 from tunnel.underlay_sockets import (
     HOP_LIMIT,
+    SO_NO_CHECK,
     Ways,
     attach_filter,
     close_all,
@@ -163,7 +164,8 @@ class Ipv4Underlay(Underlay):
             case Encapsulation.ESP_UDP:
                 if self._esp is None or seal is None:
                     return refuse
-                return wrapping_sender(self._esp, address, seal.seal, _MARKS4)
+                send = wrapping_sender(self._esp, address, seal.seal, _MARKS4)
+                return _with_checksum(self._esp, send) if path.translated else send
             case Encapsulation.ESP:
                 return refuse
             case _:
@@ -321,6 +323,19 @@ def wrapping_sender(
             sendto(wrapped(packet), address)
 
     return send
+
+
+def _with_checksum(opened: socket.socket, send: Send) -> Send:
+    """By a socket that else sends none: a NAT64 may drop such datagrams (RFC 7915 section 4.5)."""
+
+    def checked(packet: bytes) -> None:
+        opened.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 0)
+        try:
+            send(packet)
+        finally:
+            opened.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+
+    return checked
 
 
 def _by_version(send4: Send, send6: Send) -> Send:

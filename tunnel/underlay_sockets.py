@@ -26,7 +26,7 @@ _BUFFER = 4 << 20  # octets; a burst at line rate outlasts one drain
 _ETHERTYPE_IPV6 = 0x86DD
 
 # Constants of linux/in.h, in6.h, socket.h, sockios.h and if_packet.h that the socket module does not name.
-_SO_ATTACH_FILTER, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE, _SO_NO_CHECK = 26, 32, 33, 11
+_SO_ATTACH_FILTER, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE, SO_NO_CHECK = 26, 32, 33, 11
 _SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER = 10, 23
 _PMTUDISC_WANT, _PMTUDISC_DO, _PMTUDISC_PROBE = 1, 2, 3
@@ -62,7 +62,7 @@ class Ways:
 def open_esp(local: IPv4Address, port: int, ways: Ways) -> socket.socket:
     """UDP without checksums: the ICV says more, and a NAT has one thing less to get wrong (RFC 3948, 2.1)."""
     opened = open_socket(socket.AF_INET, socket.SOCK_DGRAM, 0, ways, (str(local), port))
-    opened.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
+    opened.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
     opened.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
     return opened
 
