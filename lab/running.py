@@ -128,10 +128,14 @@ class RunningLab:
             self.cables[host, interface] = None
 
     def send_single_packets(self, network: str) -> None:
-        """Have whoever sends into a network cut large segments before its router weighs them."""
-        self.machines[CORE].run(["ip", "link", "set", network, "gso_max_segs", "1"])
+        """Have whoever sends into a network cut large segments before its router weighs them.
+
+        By size as well, since a program that wraps a packet leaves the count of its segments at zero.
+        """
+        single = ("gso_max_segs", "1", "gso_max_size", "1500")
+        self.machines[CORE].run(["ip", "link", "set", network, *single])
         for host, interface in self.cables:
-            self.machines[host].run(["ip", "link", "set", interface, "gso_max_segs", "1"])
+            self.machines[host].run(["ip", "link", "set", interface, *single])
 
     def signal_all(self, host: str, number: signal.Signals, only: Iterable[int] | None = None) -> list[int]:
         """Send a signal to every program on a host, and return which these were."""

@@ -1,0 +1,195 @@
+"""Networks that carry signalling and no payload, or not all of it, or forget; judged from outside."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab.namespaces import environment
+from lab.registry import find_lab
+from tests.lab.conftest import ROOT, LabUnderTest, mnctl_lab, unique_name
+
+CN6, CN4 = "2001:db8:cc::10", "192.0.2.10"
+
+SINK = f"""
+import socket
+from threading import Thread
+def serve(connection):
+    if connection.recv(1) == b"u":
+        left = 999_999
+        while left > 0:
+            left -= len(connection.recv(65536))
+        connection.sendall(b"k")
+    else:
+        connection.sendall(bytes(1_000_000))
+        connection.recv(1)
+def listen(family, address):
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((address, 5001))
+    listener.listen()
+    print("ready", flush=True)
+    while True:
+        Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+Thread(target=listen, args=(socket.AF_INET6, "{CN6}"), daemon=True).start()
+listen(socket.AF_INET, "{CN4}")
+"""
+SOURCE = f"""
+import socket, sys, time
+from threading import Thread
+def connected(family, address):
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    connection.settimeout(20)
+    connection.connect((address, 5001))
+    return connection
+def up(connection):
+    connection.sendall(b"u" + bytes(999_999))
+    connection.recv(1)
+def down(connection):
+    connection.sendall(b"d")
+    left = 1_000_000
+    while left > 0:
+        left -= len(connection.recv(65536))
+ways = [
+    (run, connected(family, address))
+    for run in (up, down)
+    for family, address in ((socket.AF_INET6, "{CN6}"), (socket.AF_INET, "{CN4}"))
+]
+print("connected", flush=True)
+sys.stdin.readline()
+began = time.monotonic()
+threads = [Thread(target=run, args=(connection,)) for run, connection in ways]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(time.monotonic() - began, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[LabUnderTest]:
+    name = unique_name()
+    done = mnctl_lab("up", "--name", name)
+    assert done.returncode == 0, done.stderr
+    under_test = LabUnderTest(name)
+    try:
+        sink = program(under_test, "cn", SINK)
+        assert [line(sink), line(sink)] == ["ready", "ready"]
+        yield under_test
+    finally:
+        mnctl_lab("down", "--lab", name)  # and with it the sink
+    sink.wait(10)
+
+
+def status(lab: LabUnderTest) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(lab.run("mn", "mnctl", "status", "--json").stdout)
+    return told
+
+
+def bound(lab: LabUnderTest, network: str) -> None:
+    """Plugged in there, and bound from there."""
+    before = (status(lab)["path"] or {}).get("care_of")
+    lab.plug("eth0", network)
+    until = time.monotonic() + 15
+    while True:
+        told = status(lab)
+        care_of = (told["path"] or {}).get("care_of")
+        if told["state"] == "bound" and care_of not in (None, before) and told["path"]["encap"]:
+            return
+        assert time.monotonic() < until, told
+        time.sleep(0.05)
+
+
+def passes(lab: LabUnderTest, to: str, within: float) -> float:
+    return lab.wait_for("mn", "ping", "-n", "-q", "-c1", "-W0.3", to, within=within)
+
+
+def program(lab: LabUnderTest, node: str, script: str) -> subprocess.Popen[str]:
+    words = find_lab(lab.name).enter(node, (sys.executable, "-c", script), str(ROOT))
+    return subprocess.Popen(
+        words, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def line(of: subprocess.Popen[str]) -> str:
+    assert of.stdout is not None
+    return of.stdout.readline().strip()
+
+
+def test_where_ip_in_ip_is_dropped_payload_passes_in_udp_and_does_so_at_once_next_time(
+    lab: LabUnderTest,
+) -> None:
+    for protocol in (4, 41):
+        lab.do(f'block = {{ protocol = {protocol} }}, on = "mobile"')
+    bound(lab, "mobile")
+    for to in (CN6, CN4):
+        passes(lab, to, within=4.0)
+    assert status(lab)["path"]["encap"] == "udp4"
+    bound(lab, "office")
+    bound(lab, "mobile")
+    passes(lab, CN6, within=3.0)
+    assert status(lab)["path"]["encap"] == "udp4"
+    lab.do('mend = "mobile"')
+
+
+def test_a_home_agent_that_is_no_longer_heard_over_udp_is_reached_by_the_other_link(
+    lab: LabUnderTest,
+) -> None:
+    bound(lab, "cafe")
+    passes(lab, CN6, within=3.0)
+    lab.do('plug = "office", interface = "wlan0"')
+    lab.output("mn", "mnctl", "roam", "--to", "eth0")
+    passes(lab, CN6, within=3.0)
+    lab.do('block = { udp = 4191, way = "in" }, on = "cafe"')
+    began = time.monotonic()
+    talk = lab.start_python("mn", f"import os; os.system('ping -n -q -i 0.1 -c 60 {CN6} > /dev/null')")
+    passes(lab, CN6, within=12.0)
+    took = time.monotonic() - began
+    talk.terminate()
+    assert status(lab)["path"]["interface"] == "wlan0"
+    assert took < 8.0, "three seconds on a quiet machine"
+    lab.do('mend = "cafe"')
+    lab.do('unplug = "wlan0"')
+
+
+@pytest.mark.parametrize(("network", "most"), [("campus", 1400), ("cafe", 1280)])
+def test_a_megabyte_each_way_passes_soon_after_a_move_into_a_black_hole_of_sizes(
+    lab: LabUnderTest, network: str, most: int
+) -> None:
+    bound(lab, "office")
+    passes(lab, CN6, within=3.0)
+    lab.do(f'black_hole = {most}, on = "{network}"')
+    source = program(lab, "mn", SOURCE)
+    assert line(source) == "connected"
+    bound(lab, network)
+    assert source.stdin is not None
+    source.stdin.write("go\n")
+    source.stdin.flush()
+    took = float(line(source))
+    assert source.wait(5) == 0
+    assert took < 6.0, "three seconds on a quiet machine"
+    path = status(lab)["path"]
+    assert (path["pmtu_bytes"], path["pmtu_source"], path["verified"]) == (most, "measured", True)
+    lab.do(f'mend = "{network}"')
+
+
+def test_payload_alone_repairs_a_nat_that_has_forgotten_everything(lab: LabUnderTest) -> None:
+    bound(lab, "office")
+    bound(lab, "cafe")
+    passes(lab, CN6, within=3.0)
+    before = status(lab)["path"]["observed"]
+    lab.do('flush_nat = "cafe"')
+    began = time.monotonic()
+    talk = lab.start_python("mn", f"import os; os.system('ping -n -q -i 0.1 -c 50 {CN6} > /dev/null')")
+    passes(lab, CN6, within=12.0)
+    took = time.monotonic() - began
+    talk.terminate()
+    assert status(lab)["path"]["observed"] != before
+    assert took < 11.0, "two seconds on a quiet machine"
