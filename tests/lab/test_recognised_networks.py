@@ -82,9 +82,12 @@ def watched_plug(lab: LabUnderTest, network: str, address: str, within: float = 
     until(lambda: address in lab.output("mn", "ip", "-4", "addr", "show", "dev", "eth0"), within)
     text = lab.output("mn", "sh", "-c", "sleep 0.1; kill $(cat /tmp/monitor.pid); cat /tmp/monitor")
     lines = [line for line in text.splitlines() if "eth0" in line and "Deleted" not in line]
-    unplugged = max(n for n, line in enumerate(lines) if "NO-CARRIER" in line)
-    carrier = next(line for line in lines[unplugged:] if "LOWER_UP" in line)
-    came = next(line for line in lines[unplugged:] if f"inet {address}/" in line)
+    came = next(line for line in lines if f"inet {address}/" in line)
+    before = lines[: lines.index(came)]
+    # A short absence of the carrier is not always told (the kernel merges what happens within a second).
+    unplugged = max((n for n, line in enumerate(before) if "NO-CARRIER" in line), default=None)
+    carriers = [line for line in before[unplugged:] if "LOWER_UP" in line]
+    carrier = carriers[-1] if unplugged is None else carriers[0]
     return (_seconds(came) - _seconds(carrier)) * 1000
 
 
