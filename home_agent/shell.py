@@ -27,6 +27,7 @@ from home_agent.proxy import HomeLink
 from home_agent.records import Record
 from home_agent.store import Store
 from runtime.log import Log
+from tunnel.forwarding import ForwardingTable
 from tunnel.kernel import KernelConfig, KernelError
 from tunnel.persistent import PersistentMap
 from tunnel.plane import DataPlane
@@ -37,9 +38,9 @@ from tunnel.underlay import Underlay
 class Shell:
     """Performs actions; what it learns meanwhile goes to `dispatch` as events.
 
-    The data plane follows at once. What else is decided while the loop runs once is done together: the
-    kernel and the home link get the last desired state, the disk one commit, and only then do the answers
-    of that round leave. So a burst of Binding Updates costs one wait, and no answer is ever ahead of it.
+    What is decided while the loop runs once is done together: data plane, kernel and home link get the last
+    desired state, the disk one commit, and only then do the answers of that round leave. So a burst of
+    Binding Updates costs one wait for each of them, and no answer is ever ahead of it.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class Shell:
         self._report = report
         self._log = log
         self._underlays: dict[IPv4Address | IPv6Address, Underlay] = {}
+        self._table_wanted: ForwardingTable | None = None
+        self._unrepeated: list[SendAgain] = []
         self._kernel_wanted: KernelConfig | None = None
         self._defence_wanted: PersistentMap[IPv4Address | IPv6Address, bool] | None = None
         self._unwritten: dict[IPv6Address, Record] = {}
@@ -78,12 +81,14 @@ class Shell:
 
     def perform(self, action: Action) -> None:
         match action:
-            case SendAgain(homes, since):
-                self._plane.send_again(homes, since)
+            case SendAgain():
+                self._unrepeated.append(action)
+                self._flush_soon()
             case ConfigureEndpoint(config):
                 self._plane.configure(config)
             case InstallTable(table):
-                self._plane.install(table)
+                self._table_wanted = table
+                self._flush_soon()
             case ConfigureKernel(config):
                 self._kernel_wanted = config
                 self._flush_soon()
@@ -129,8 +134,12 @@ class Shell:
         self._underlays.clear()
 
     def flush(self) -> None:
-        """Settle host and home link, write what is to be remembered, then send what waits for all that."""
+        """Settle data plane, host and home link, write what is to be remembered, then send what waits.
+
+        The data plane comes first: payload may follow its Binding Update at once.
+        """
         self._flush_due = False
+        self._forward()
         if self._kernel_wanted is not None:
             self._configure(self._kernel_wanted)
             self._kernel_wanted = None
@@ -142,6 +151,14 @@ class Shell:
         unsent, self._unsent = self._unsent, []
         for action in unsent:
             self._send(action)
+
+    def _forward(self) -> None:
+        if self._table_wanted is not None:
+            self._plane.install(self._table_wanted)
+            self._table_wanted = None
+        unrepeated, self._unrepeated = self._unrepeated, []
+        for again in unrepeated:
+            self._plane.send_again(again.homes, again.since)
 
     def _flush_soon(self) -> None:
         if not self._flush_due:
