@@ -188,7 +188,8 @@ class PathWatch:
             return
         self._again_at = None
         path = self._limits.limited(binding.path, self._limits.present(binding.target.attachment), now)
-        round_trip = binding.accepted_at - binding.sent_at
+        measured = self.found.round_trip if isinstance(self.found, Passes) else None
+        round_trip = binding.accepted_at - binding.sent_at if measured is None else measured
         self._probe = PathProbe(path, round_trip, self._rng, now, hurried=hurried)
 
     def _tell(self, binding: Binding, around: Surroundings, now: float) -> None:

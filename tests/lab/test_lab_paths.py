@@ -15,6 +15,12 @@ from lab.namespaces import environment
 from lab.registry import find_lab
 from tests.lab.conftest import ROOT, LabUnderTest, mnctl_lab, unique_name
 
+CARE_OF = {
+    "office": "2001:db8:1:",
+    "campus": "2001:db8:2:",
+    "mobile": "198.51.100.",
+    "cafe": "192.168.7.",
+}
 CN6, CN4 = "2001:db8:cc::10", "192.0.2.10"
 
 SINK = f"""
@@ -95,13 +101,13 @@ def status(lab: LabUnderTest) -> dict[str, Any]:
 
 def bound(lab: LabUnderTest, network: str) -> None:
     """Plugged in there, and bound from there."""
-    before = (status(lab)["path"] or {}).get("care_of")
     lab.plug("eth0", network)
     until = time.monotonic() + 15
     while True:
         told = status(lab)
-        care_of = (told["path"] or {}).get("care_of")
-        if told["state"] == "bound" and care_of not in (None, before) and told["path"]["encap"]:
+        path = told["path"] or {}
+        there = str(path.get("care_of")).startswith(CARE_OF[network])
+        if told["state"] == "bound" and there and path["encap"]:
             return
         assert time.monotonic() < until, told
         time.sleep(0.05)
