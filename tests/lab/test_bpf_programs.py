@@ -93,7 +93,7 @@ class Bench:
         return self._run(self.egress, inner, context)
 
     def unwrap(self, outer: bytes, **context: int) -> tuple[int, bytes]:
-        return self._run(self.programs.ingress[14], outer, context)
+        return self._run(self.programs.ingress(14), outer, context)
 
     def total(self, field: int) -> int:
         return self.programs.routes.lanes.total(field)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import struct
 import sys
-from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
+from typing import NamedTuple
 
 R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = (f"r{number}" for number in range(11))
 """Registers. R0: result; R1 to R5: arguments, lost in a call; R6 to R9: kept; R10: the top of the stack."""
@@ -58,9 +58,11 @@ class Helper(IntEnum):
     CHECK_MTU = 163
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction:
-    """One of 64 bits; a wide load is two of them. `target` is the label that a jump goes to."""
+class Instruction(NamedTuple):
+    """One of 64 bits; a wide load is two of them. `target` is the label that a jump goes to.
+
+    A named tuple, since a start makes thousands of them.
+    """
 
     opcode: int
     destination: int = 0
@@ -167,7 +169,7 @@ class Assembler:
             return instruction
         if instruction.target not in self._labels:
             raise ValueError(f"label {instruction.target} is nowhere")
-        return replace(instruction, offset=self._labels[instruction.target] - index - 1)
+        return instruction._replace(offset=self._labels[instruction.target] - index - 1)
 
     def _with_operand(
         self, opcode: int, register: Register, operand: Operand, target: str | None = None

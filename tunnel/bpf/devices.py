@@ -9,12 +9,12 @@ import fcntl
 import socket
 import struct
 
-from tunnel.bpf.system import Hook, Link, Program
+from tunnel.bpf.programs import Programs
+from tunnel.bpf.system import Hook, Link
 
 _SIOCGIFHWADDR = 0x8927
-_HEADERS = {1: 14, 65534: 0, 512: 0, 519: 0}
+_LINK_HEADERS = {1: 14, 65534: 0, 512: 0, 519: 0}
 """ARPHRD_ETHER; NONE, PPP and RAWIP, where packets begin with their IP header."""
-LINK_HEADERS = tuple(sorted(set(_HEADERS.values())))
 _MOST = 64
 """Links of a host that has no particular one in mind."""
 
@@ -26,16 +26,14 @@ def link_header_of(interface: str) -> int | None:
             told = fcntl.ioctl(probe, _SIOCGIFHWADDR, struct.pack("16s24x", interface.encode()))
         except OSError:
             return None
-    return _HEADERS.get(struct.unpack_from("=H", told, 16)[0])
+    return _LINK_HEADERS.get(struct.unpack_from("=H", told, 16)[0])
 
 
 class Devices:
     """The links between our programs and devices."""
 
-    def __init__(self, egress: Program, ingress: dict[int, Program]) -> None:
-        """`ingress`: by the size of the link header."""
-        self._egress = egress
-        self._ingress = ingress
+    def __init__(self, programs: Programs) -> None:
+        self._programs = programs
         self._tun: Link | None = None
         self._links: dict[tuple[int, str], Link] = {}
         self.problems: dict[str, str] = {}
@@ -44,7 +42,7 @@ class Devices:
     def use_tun(self, name: str) -> int:
         """Wrap what leaves by this device from now on; its index. OSError if it cannot be."""
         index = socket.if_nametoindex(name)
-        link = Link(self._egress, index, Hook.EGRESS)
+        link = Link(self._programs.egress, index, Hook.EGRESS)
         if self._tun is not None:
             self._tun.close()
         self._tun = link
@@ -63,7 +61,7 @@ class Devices:
             if header is None:
                 continue
             try:
-                self._links[index, name] = Link(self._ingress[header], index, Hook.INGRESS)
+                self._links[index, name] = Link(self._programs.ingress(header), index, Hook.INGRESS)
             except OSError as error:
                 self.problems[name] = error.strerror or str(error)
 

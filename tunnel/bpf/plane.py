@@ -79,7 +79,7 @@ class KernelPlane(DataPlane):
             patience = PATIENCE if on_silence is not None else 0.0
             self._programs = Programs(endpoint.role, self._ways, MARK, AGAIN, patience)
             stack.callback(self._programs.close)
-            self._devices = Devices(self._programs.egress, self._programs.ingress)
+            self._devices = Devices(self._programs)
             stack.callback(self._devices.close)
             self.slow = slow(self._slow_has_a_fault, self._slow_is_silent if on_silence is not None else None)
             stack.callback(self.slow.close)

@@ -10,7 +10,6 @@ import struct
 
 from tunnel.bpf import layout
 from tunnel.bpf.bell import Bell
-from tunnel.bpf.devices import LINK_HEADERS
 from tunnel.bpf.egress import egress_program
 from tunnel.bpf.ingress import ingress_program
 from tunnel.bpf.inspection import Side
@@ -47,16 +46,19 @@ class Programs:
                 self.bell.descriptor,
             )
             sides = (Side.SOURCE, Side.DESTINATION)
-            leaving, coming = sides if role is Role.MOBILE_NODE else reversed(sides)
+            leaving, self._coming = sides if role is Role.MOBILE_NODE else reversed(sides)
             self.egress = Program("mip_egress", egress_program(self.maps, leaving, mark, again, patience))
             stack.callback(self.egress.close)
-            self.ingress: dict[int, Program] = {}
-            """By the octets before the outer packet."""
-            for header in LINK_HEADERS:
-                program = Program("mip_ingress", ingress_program(self.maps, coming, header))
-                stack.callback(program.close)
-                self.ingress[header] = program
+            self._ingress: dict[int, Program] = {}
             self._open = stack.pop_all()
+
+    def ingress(self, link_header: int) -> Program:
+        """The program for links with so many octets before the IP header, loaded for the first of them."""
+        if link_header not in self._ingress:
+            program = Program("mip_ingress", ingress_program(self.maps, self._coming, link_header))
+            self._open.callback(program.close)
+            self._ingress[link_header] = program
+        return self._ingress[link_header]
 
     def switch(self, which: int, number: int) -> None:
         """Set one of the switches of `layout`."""
