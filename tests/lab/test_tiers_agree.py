@@ -27,7 +27,18 @@ from tests.lab.tier_traffic import (
     tcp,
     udp,
 )
-from tests.lab.tunnel_ends import AGENT4, PORT, PORTABLE, TIERS, TLV, End, Tier, path, tunnel
+from tests.lab.tunnel_ends import (
+    AGENT4,
+    KERNEL,
+    OFFLOAD,
+    PORT,
+    PORTABLE,
+    TLV,
+    End,
+    Tier,
+    path,
+    tunnel,
+)
 from tunnel.path import Encapsulation
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -41,7 +52,20 @@ FORMATS = [
     (Encapsulation.ESP_UDP, 4),
     (Encapsulation.ESP, 6),
 ]
-FASTER = [tier for tier in TIERS if tier is not PORTABLE]
+CASES = [
+    *((OFFLOAD, *form) for form in FORMATS),
+    (KERNEL, Encapsulation.UDP, 4),
+    (KERNEL, Encapsulation.UDP_TLV, 4),
+    pytest.param(
+        *(KERNEL, Encapsulation.UDP_TLV_DRAFT, 4),
+        marks=pytest.mark.xfail(
+            strict=True, reason="of a super-packet with segments below 256 octets only the first arrives"
+        ),
+    ),
+    (KERNEL, Encapsulation.IP_IN_IP, 4),
+    (KERNEL, Encapsulation.IP_IN_IP, 6),
+]
+"""Where payload is protected there is no kernel tier: see tunnel.tiers."""
 _QUIET = """
 table inet quiet {
     chain out {
@@ -125,8 +149,7 @@ def reference(encapsulation: Encapsulation, outer: int) -> Outcome:
     return outcome_of(PORTABLE, encapsulation, outer, traffic())
 
 
-@pytest.mark.parametrize(("encapsulation", "outer"), FORMATS)
-@pytest.mark.parametrize("tier", FASTER, ids=str)
+@pytest.mark.parametrize(("tier", "encapsulation", "outer"), CASES, ids=str)
 def test_the_same_traffic_has_the_same_outcome(tier: Tier, encapsulation: Encapsulation, outer: int) -> None:
     expected = reference(encapsulation, outer)
     found = outcome_of(tier, encapsulation, outer, traffic())
@@ -135,7 +158,10 @@ def test_the_same_traffic_has_the_same_outcome(tier: Tier, encapsulation: Encaps
     flows, found_flows = by_flow(expected.delivered), by_flow(found.delivered)
     assert found_flows.keys() == flows.keys()
     for flow, packets in flows.items():
-        assert found_flows[flow] == packets, first_difference(packets, found_flows[flow])
+        there = found_flows[flow]
+        if tier is KERNEL:  # what its programs decline goes through user space, and may be overtaken there
+            packets, there = sorted(packets), sorted(there)
+        assert there == packets, first_difference(packets, there)
     assert sorted(found.answers) == sorted(expected.answers)
     assert (found.sent, found.received) == (expected.sent, expected.received)
 
@@ -192,7 +218,7 @@ def arrivals_of(tier: Tier) -> Outcome:
         return Outcome(port.received(), [], (0, 0), receiver.received(), {}, receiver.drops())
 
 
-@pytest.mark.parametrize("tier", FASTER, ids=str)
+@pytest.mark.parametrize("tier", [OFFLOAD, KERNEL], ids=str)
 def test_trains_that_arrive_are_judged_packet_by_packet(tier: Tier) -> None:
     expected, found = arrivals_of(PORTABLE), arrivals_of(tier)
     assert found.drops_of_receiver == expected.drops_of_receiver
