@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
-from typing import Any
+from typing import Any, assert_never
 
+from tunnel.encapsulation import wrap
 from tunnel.path import Encapsulation, TunnelPath
 from tunnel.plane import Intake, IntakeKind, Seal, Send, TrainSender
 from tunnel.underlay import MARKS6, Underlay, plain_sender, refuse, send_or_say, wrapping_sender
@@ -74,11 +75,19 @@ class Nat64Underlay(Underlay):
 
     def sender(self, path: TunnelPath, seal: Seal | None) -> Send:
         address = (self._on_link(path.remote), path.remote_port, 0, 0)
-        if path.encapsulation is Encapsulation.UDP:
-            return plain_sender(self._udp, address, MARKS6)
-        if path.encapsulation is Encapsulation.ESP_UDP and self._esp is not None and seal is not None:
-            return wrapping_sender(self._esp, address, seal.seal, MARKS6)
-        return refuse
+        match path.encapsulation:
+            case Encapsulation.UDP:
+                return plain_sender(self._udp, address, MARKS6)
+            case Encapsulation.UDP_TLV | Encapsulation.UDP_TLV_DRAFT as kind:
+                return wrapping_sender(self._udp, address, lambda packet: wrap(packet, kind), MARKS6)
+            case Encapsulation.ESP_UDP:
+                if self._esp is None or seal is None:
+                    return refuse
+                return wrapping_sender(self._esp, address, seal.seal, MARKS6)
+            case Encapsulation.IP_IN_IP | Encapsulation.ESP:
+                return refuse  # a NAT64 translates neither
+            case _:
+                assert_never(path.encapsulation)
 
     def train_sender(self, path: TunnelPath, seal: Seal | None) -> TrainSender | None:
         """None: one packet at a time."""

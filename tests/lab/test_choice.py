@@ -58,8 +58,11 @@ def test_a_network_whose_ipv6_leads_nowhere_is_used_over_ipv4_well_within_a_seco
 
 
 def test_netcheck_asks_over_every_interface_and_changes_nothing(lab: LabUnderTest) -> None:
+    lab.plug("eth0", "cafe")
+    lab.wait_for("mn", "sh", "-c", "mnctl status -g path.observed | grep -q ^192.0.2.", within=8)
     lab.plug("wlan0", "hotel")
     lab.wait_for("mn", "sh", "-c", "mnctl status --json | grep -q 10.20.0.", within=8)
+    lab.wait_for("mn", "sh", "-c", "mnctl status -g path.verified | grep -q true", within=8)
     before = care_of(lab)
     found = {one["interface"]: one for one in answer(lab, "netcheck")["interfaces"]}
     assert found["eth0"]["verdict"] == "in-use"
