@@ -109,6 +109,9 @@ class End:
     def stop(self) -> None:
         """End its input, and say what it refused: with losses a figure is not of throughput alone."""
         report, _ = self.process.communicate(timeout=10)
+        if not report:
+            print(f"    an end has died (exit status {self.process.returncode})", file=sys.stderr)
+            return
         drops = {reason: n for reason, n in json.loads(report)["drops"].items() if not _is_noise(reason)}
         if drops:
             print(f"    refused packets: {drops}", file=sys.stderr)
