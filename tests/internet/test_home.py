@@ -49,11 +49,11 @@ def test_started_at_home_without_any_binding_it_is_at_home() -> None:
 
 
 def test_a_lost_goodbye_is_repeated() -> None:
-    world = World().bind("office").weather("home", CUT).plug("eth0", "home").run(0.5)
+    world = World().bind("office").weather("home", CUT).plug("eth0", "home").run(0.1)
     assert not world.is_home()
     assert world.binding() is not None
     world.weather("home", FAIR)
-    assert world.run_until(world.is_home, 2.0) <= 0.55
+    assert world.run_until(world.is_home, 2.0) <= 0.1
     assert world.passes() == []
 
 

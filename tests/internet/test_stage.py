@@ -169,7 +169,7 @@ def test_the_law_notices_a_binding_that_comes_from_nowhere() -> None:
     binding = world.binding()
     assert binding is not None
     forged = replace(binding, arrival=replace(binding.arrival, remote=MALLORY4))
-    world.agent.node.books.cache.put(forged, world.now, False)
+    world.agent.node.books.cache.put(forged, world.now)
     world.agent.tell_law()
     assert breach(world) == "only-authentic-updates"
 
