@@ -14,13 +14,13 @@ from tunnel.framing import Framing
 from tunnel.offload.messages import Outbox
 from tunnel.payload_esp import SEALED_AFTER, SEALED_BEFORE
 from tunnel.plane import Seal, TrainSender
+from tunnel.underlay_sockets import SO_NO_CHECK
 
 Marks = tuple[list[tuple[int, int, bytes]], ...]
 """Ancillary data that sets TOS or traffic class, by its value."""
 Address = tuple[str, int] | tuple[str, int, int, int]
 
 _UDP_SEGMENT = 103  # linux/udp.h
-_SO_NO_CHECK = 11  # asm/socket.h
 _SIZE = struct.Struct("=H")
 _MOST_SEGMENTS = 64  # UDP_MAX_SEGMENTS of Linux before 6.9
 _LARGEST_DATAGRAM = 65507
@@ -55,11 +55,11 @@ class CheckedUdpTrain(UdpTrain):
         self._setsockopt = opened.setsockopt
 
     def send(self, rows: memoryview, width: int, tos: int) -> int:
-        self._setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 0)
+        self._setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 0)
         try:
             return super().send(rows, width, tos)
         finally:
-            self._setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
+            self._setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
 
 
 class RawTrain(TrainSender):
