@@ -96,7 +96,8 @@ class KernelRoutes:
         self.homes = Map(MapType.HASH, "mip_homes", layout.KEY_SIZE, size, capacity, flags)
         self.networks = Map(MapType.LPM_TRIE, "mip_networks", layout.NETWORK_KEY_SIZE, size, capacity, flags)
         self._table = ForwardingTable()
-        self._paths: dict[Network, TunnelPath] = {}
+        self._paths: dict[bytes, TunnelPath] = {}
+        """By key, of either map: with thousands of routes, prefixes as objects would take most memory."""
         self.turned_away = 0
         """Routes for which the maps had no room; user space has them."""
 
@@ -128,8 +129,9 @@ class KernelRoutes:
             return
         value = encode_route(self.lanes.take(way.path), leaving, peers)
         if self._write(prefix, value):
-            self._release(prefix)
-            self._paths[prefix] = way.path
+            _, key = self._element(prefix)
+            self._release(key)
+            self._paths[key] = way.path
         else:
             self.lanes.give_back(way.path)
 
@@ -161,10 +163,10 @@ class KernelRoutes:
     def _remove(self, prefix: Network) -> None:
         where, key = self._element(prefix)
         where.delete(key)
-        self._release(prefix)
+        self._release(key)
 
-    def _release(self, prefix: Network) -> None:
-        if (path := self._paths.pop(prefix, None)) is not None:
+    def _release(self, key: bytes) -> None:
+        if (path := self._paths.pop(key, None)) is not None:
             self.lanes.give_back(path)
 
     def _element(self, prefix: Network) -> tuple[Map, bytes]:
