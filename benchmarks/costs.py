@@ -52,7 +52,8 @@ def run(say: Say, formats: Mapping[Tier, str]) -> dict[str, object]:
                 with Ours(tier).ends(nodes, form) as both, bpf_statistics.counted():
                     pids = {"mobile node": both[0].process.pid, "home agent": both[1].process.pid}
                     ends += [_end(traffic, tier, form, name, pid) for name, pid in pids.items()]
-                    programs += _in_kernel(traffic, tier, form)
+                    if tier is Tier.KERNEL:
+                        programs += _in_kernel(traffic, tier, form)
                     found = _sampled(traffic, pids)
             except Unavailable as reason:
                 say(f"  {tier.value}: not here: {reason}")
