@@ -47,7 +47,8 @@ SlowPlane = Callable[[OnFault, OnSilence | None], DataPlane]
 class KernelPlane(DataPlane):
     """See `tunnel.plane.DataPlane` for what each method means.
 
-    Maps, programs and devices are handled by one thread of its own, which else waits for the bell.
+    Programs and devices are handled by one thread of its own, which else waits for the bell; a handover does
+    not wait for it.
     """
 
     def __init__(
@@ -66,6 +67,9 @@ class KernelPlane(DataPlane):
         self._carriers = Carriers()
         self._silence = Silence()
         self._holds = False
+        self._changing = threading.Lock()
+        """Held while routes of the programs change, which two threads do."""
+        self._looks_around = False
         self._looked_around = 0.0
         self._thread: threading.Thread | None = None
         self._running = False
@@ -113,7 +117,11 @@ class KernelPlane(DataPlane):
         self.slow.install(table)
         if self._on_silence is not None:
             self._holds = any(way.path.interface == HELD for way in table.ways())
-        self._order(partial(self._install, table))
+        # Here and now: to wait for another thread would take longer than the rest of a handover.
+        with self._changing:
+            self._programs.routes.install(table, self._carriers)
+        if self._looks_around and time.monotonic() - self._looked_around > _LOOK_AROUND:
+            self._order(self._listen)
 
     def send_again(self, homes: Iterable[IPv4Network | IPv6Network], since: float) -> None:
         wanted = tuple(homes)
@@ -182,31 +190,33 @@ class KernelPlane(DataPlane):
     def _configure(self, config: EndpointConfig) -> None:
         self._programs.switch(layout.TLV, TLV_CODE[config.tlv])
 
-    def _install(self, table: ForwardingTable) -> None:
-        self._programs.routes.install(table, self._carriers)
-        if any(not carrier.interface for carrier in self._carriers):
-            now = time.monotonic()
-            if now - self._looked_around > _LOOK_AROUND:
-                self._looked_around = now
-                self._listen()
-
     def _attach(self, carrier: Carrier) -> None:
         if carrier not in self._carriers:
-            self._carriers.append(carrier)
+            with self._changing:
+                self._carriers.append(carrier)
             self._listen()
-            self._programs.routes.resolve(self._carriers)
+            self._resolve()
 
     def _detach(self, carrier: Carrier) -> None:
         if carrier in self._carriers:
-            self._carriers.remove(carrier)
-            self._programs.routes.resolve(self._carriers)
+            with self._changing:
+                self._carriers.remove(carrier)
+            self._resolve()
             self._listen()
 
     def _reroute(self) -> None:
-        if self._ways.changed():
+        with self._changing:
+            changed = self._ways.changed()
+        if changed:
+            self._resolve()
+
+    def _resolve(self) -> None:
+        with self._changing:
             self._programs.routes.resolve(self._carriers)
 
     def _listen(self) -> None:
+        self._looked_around = time.monotonic()
+        self._looks_around = any(not carrier.interface for carrier in self._carriers)
         self._devices.listen({carrier.interface for carrier in self._carriers}, self._device)
 
     def _send_again(self, homes: tuple[IPv4Network | IPv6Network, ...], since: float) -> None:

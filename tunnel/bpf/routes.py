@@ -6,7 +6,6 @@ Performs I/O (maps). A handover replaces one element, which programs see before 
 from __future__ import annotations
 
 import errno
-import socket
 from dataclasses import replace
 
 from tunnel.bpf import layout
@@ -142,11 +141,10 @@ class KernelRoutes:
             return None
         if not resolved.interface:
             return Exit(resolved, 0)
-        try:
-            link = socket.if_nametoindex(resolved.interface)
-        except OSError:  # it has just gone
+        link = self.ways.index_of(resolved.interface)
+        if link is None or not self.ways.lead_there(resolved, link):
             return None
-        return Exit(resolved, link) if self.ways.lead_there(resolved, link) else None
+        return Exit(resolved, link)
 
     def _write(self, prefix: Network, value: bytes) -> bool:
         where, key = self._element(prefix)

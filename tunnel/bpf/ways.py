@@ -7,7 +7,9 @@ unless a socket is bound to one of them; a path by another link is then left to 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
+import struct
 from ipaddress import IPv6Address
 
 from tunnel.path import TunnelPath
@@ -16,6 +18,7 @@ from wire.rtnetlink import ROUTE, Kind, RouteAttribute
 
 _IPV6_ROUTES = 1 << 10  # RTMGRP_IPV6_ROUTE
 _SOURCE, _MARK = 2, 16  # RTA_SRC, RTA_MARK
+_SIOCGIFINDEX = 0x8933
 _TIMEOUT = 0.5
 _LARGEST = 65536
 
@@ -47,6 +50,15 @@ class Ways:
         had = bool(self._known)
         self._known.clear()
         return had
+
+    def index_of(self, interface: str) -> int | None:
+        """The index of a link of this namespace, whichever the calling thread is in; None if it is gone."""
+        try:
+            told = fcntl.ioctl(self._questions, _SIOCGIFINDEX, struct.pack("16s24x", interface.encode()))
+        except OSError:
+            return None
+        index: int = struct.unpack_from("=i", told, 16)[0]
+        return index
 
     def lead_there(self, path: TunnelPath, link: int) -> bool:
         """Whether packets of `path` that are sent to the link of this index arrive at its next hop."""
