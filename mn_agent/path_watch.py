@@ -118,9 +118,8 @@ class PathWatch:
             case ProbeAnswered(probe=probe, whole=whole) if self._probe is not None and self._way is not None:
                 if self._probe.answered(probe, whole, now):
                     self._heard.add(self._way.home_agent)
-            case PathSilent() if self._probe is None and now >= self._doubted_at + DOUBT_INTERVAL:
-                self._doubted_at = now
-                self._test(around, now, hurried=True)
+            case PathSilent() if not around.held:  # else it is no doubt, but payload that waits
+                self._doubt(around, now)
             case _:
                 pass
         return self.tick(around, now)
@@ -191,6 +190,11 @@ class PathWatch:
         measured = self.found.round_trip if isinstance(self.found, Passes) else None
         round_trip = binding.accepted_at - binding.sent_at if measured is None else measured
         self._probe = PathProbe(path, round_trip, self._rng, now, hurried=hurried)
+
+    def _doubt(self, around: Surroundings, now: float) -> None:
+        if self._probe is None and now >= self._doubted_at + DOUBT_INTERVAL:
+            self._doubted_at = now
+            self._test(around, now, hurried=True)
 
     def _tell(self, binding: Binding, around: Surroundings, now: float) -> None:
         """The home agent hears once of what has become known since its last Binding Update."""
