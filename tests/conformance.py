@@ -1,6 +1,6 @@
 """Writes docs/conformance.md from the requirement marks and the outcomes of the last test run.
 
-Usage: python -m pytest && python -m tests.conformance
+Usage: make conformance
 """
 
 from __future__ import annotations
