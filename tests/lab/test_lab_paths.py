@@ -35,16 +35,19 @@ def serve(connection):
     else:
         connection.sendall(bytes(1_000_000))
         connection.recv(1)
-def listen(family, address):
+def listening(family, address):
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((address, 5001))
     listener.listen()
-    print("ready", flush=True)
+    return listener
+def accept(listener):
     while True:
         Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
-Thread(target=listen, args=(socket.AF_INET6, "{CN6}"), daemon=True).start()
-listen(socket.AF_INET, "{CN4}")
+both = listening(socket.AF_INET6, "{CN6}"), listening(socket.AF_INET, "{CN4}")
+print("ready", flush=True)
+Thread(target=accept, args=both[:1], daemon=True).start()
+accept(both[1])
 """
 SOURCE = f"""
 import socket, sys, time
@@ -87,7 +90,7 @@ def lab() -> Iterator[LabUnderTest]:
     under_test = LabUnderTest(name)
     try:
         sink = program(under_test, "cn", SINK)
-        assert [line(sink), line(sink)] == ["ready", "ready"]
+        assert line(sink) == "ready"
         yield under_test
     finally:
         mnctl_lab("down", "--lab", name)  # and with it the sink
