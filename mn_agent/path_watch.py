@@ -73,7 +73,7 @@ class PathWatch:
         self._again_at: float | None = None
         self._calm = CALM
         self._asked: tuple[Way, bool, int] | None = None
-        """What the last update of ours was about: the way, UDP or not, and the MTU."""
+        """What the last update of ours on the present way was about: the way, UDP or not, and the MTU."""
         self._update_at: float | None = None
         self._now = 0.0
 
@@ -161,7 +161,7 @@ class PathWatch:
         grown = self._limits.has_grown(self._limits.present(binding.target.attachment), now)
         due = self._again_at is not None and self._again_at <= now
         if way != self._way:
-            self._way, self._probe, self.found = way, None, None
+            self._way, self._probe, self.found, self._asked = way, None, None, None
             if not self.resigned:
                 self._test(around, now)
             elif due:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -28,6 +29,11 @@ def network(*addresses: IPv4Address | IPv6Address, name: str = "eth0", losses: i
     )
     own = tuple(LinkAddress(a, 24 if a.version == 4 else 64) for a in addresses)
     return Link(2 if name == "eth0" else 3, name, True, 1500, own, routers, carrier_losses=losses)
+
+
+def unrecognised(link: Link) -> Link:
+    """The same before the link-layer address of its router is known."""
+    return replace(link, routers=tuple(replace(router, hardware=None) for router in link.routers))
 
 
 def gone(losses: int) -> Link:
@@ -90,6 +96,23 @@ def test_that_udp_is_needed_is_remembered_for_the_network_for_a_day() -> None:
     script.now += DAY
     script.node.tick(script.now)
     assert not is_forced(script.bind(network(MOBILE4, losses=4)))
+
+
+def test_a_network_that_is_recognised_late_is_asked_for_udp_at_every_visit() -> None:
+    script = Script()
+    script.passes = not_plain
+    script.bind(network(MOBILE4))
+    run(script, 3.0)
+    for visit in (1, 2):
+        script.links(gone(2 * visit - 1))
+        script.bind(network(OFFICE6, losses=2 * visit))
+        script.now += 10.0
+        there = network(MOBILE4, losses=2 * visit)
+        assert not is_forced(script.bind(unrecognised(there)))
+        script.now += 0.01
+        script.links(there)
+        assert [is_forced(sent) for sent in run(script, 0.5)] == [True]
+        assert script.path.encapsulation is Encapsulation.UDP
 
 
 def test_where_protocol_41_is_dropped_payload_goes_over_ipv4_and_does_so_from_the_start_next_time() -> None:
