@@ -82,16 +82,21 @@ class KernelState:
         changed = self._apply_guard(config.guard)
         problem: KernelError | None = None
         device = self._netlink.device(config.device)
+        in_vain: frozenset[tuple[Address, int]] = frozenset()
         try:
             if device is not None:
                 self._journal.remember_device(config.device, device)
             changed += self._journal.apply(config.sysctls)
+            # Packets that wait for neighbours of a way that was left: as long as one waits in this host, TCP
+            # takes it for sent and does not send it again. What waits only after coming home is of home.
+            if _comes_home(config, before):
+                in_vain = self._netlink.unresolved_neighbours()
         except KernelError as error:
             problem = error
         changed += self._netlink.execute(self._differences(config, device))
-        if before is not None:
-            left = {a.interface for a in before.on_link} - {a.interface for a in config.on_link}
-            self._netlink.execute(self._unresolved(left))
+        if before is not None and (left := _links(before) - _links(config)):
+            in_vain |= self._on_links(left)
+        self._netlink.execute(rtmessages.forget_neighbour(*neighbour) for neighbour in in_vain)
         if device is None:
             raise KernelError(
                 f"use the device {config.device}", "there is no such device", "it must be created again"
@@ -162,15 +167,10 @@ class KernelState:
                 yield rtmessages.delete_address(address, prefix, device.index)
         yield from _each_on_link(rtmessages.delete_on_link, placed.difference(config.on_link))
 
-    def _unresolved(self, interfaces: Iterable[str]) -> Iterator[Change]:
-        """On a link that is gone, packets wait for neighbours that will not answer, and as long as they wait
-        TCP takes them for sent and does not send them again by the tunnel.
-        """
-        for interface in interfaces:
-            index = interface_index(interface)
-            if index is not None:
-                for address in self._netlink.unresolved_neighbours(index):
-                    yield rtmessages.forget_neighbour(address, index)
+    def _on_links(self, interfaces: Iterable[str]) -> frozenset[tuple[Address, int]]:
+        """The neighbours there that are asked for."""
+        indexes = {interface_index(interface) for interface in interfaces}
+        return frozenset(one for one in self._netlink.unresolved_neighbours() if one[1] in indexes)
 
     def _apply_guard(self, guard: Guard | None) -> int:
         """Replace the nft table in one transaction, if its text is new."""
@@ -199,6 +199,15 @@ def cleanup(state_dir: Path, owner: Owner = Owner.MOBILE_NODE) -> None:
         state.clear()
     finally:
         state.close()
+
+
+def _comes_home(config: KernelConfig, before: KernelConfig | None) -> bool:
+    """Whether the tunnel carries nothing any more, because its addresses are on a link."""
+    return before is not None and bool(before.addresses) and bool(config.on_link) and not config.addresses
+
+
+def _links(config: KernelConfig) -> frozenset[str]:
+    return frozenset(placed.interface for placed in config.on_link)
 
 
 def _only_guests_differ(config: KernelConfig, settled: KernelConfig) -> bool:

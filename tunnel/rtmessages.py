@@ -176,10 +176,9 @@ def list_all_addresses() -> tuple[bytes, ...]:
     return list_addresses(0)
 
 
-def list_neighbours(index: int) -> tuple[bytes, ...]:
-    only = [(NeighbourAttribute.INTERFACE, u32(index))]
+def list_neighbours() -> tuple[bytes, ...]:
     fixed = (rtnetlink.NEIGHBOUR.pack(family, 0, 0, 0, 0) for family in _FAMILY.values())
-    return tuple(_query(Kind.GET_NEIGHBOUR, family, only) for family in fixed)
+    return tuple(_query(Kind.GET_NEIGHBOUR, family) for family in fixed)
 
 
 def get_device(index: int) -> bytes:
@@ -230,14 +229,13 @@ def our_proxy(body: bytes, name: Callable[[int], str]) -> ProxyNeighbour | None:
     return ProxyNeighbour(address, name(index)) if flags & _PROXY and ours and address is not None else None
 
 
-def unresolved_neighbour(body: bytes, index: int) -> Address | None:
-    """The neighbour in the body of a message, None unless its link-layer address on this interface is being
-    asked for.
+def unresolved_neighbour(body: bytes) -> tuple[Address, int] | None:
+    """The neighbour in the body of a message, and the index of its interface; None unless its link-layer
+    address is being asked for.
     """
-    _, there, state, _, _ = rtnetlink.NEIGHBOUR.unpack_from(body)
-    if there != index or state != _INCOMPLETE:
-        return None
-    return _address(attributes(body, rtnetlink.NEIGHBOUR.size).get(NeighbourAttribute.DESTINATION))
+    _, index, state, _, _ = rtnetlink.NEIGHBOUR.unpack_from(body)
+    address = _address(attributes(body, rtnetlink.NEIGHBOUR.size).get(NeighbourAttribute.DESTINATION))
+    return (address, index) if state == _INCOMPLETE and address is not None else None
 
 
 def device_address(body: bytes, index: int) -> tuple[Address, int] | None:

@@ -91,10 +91,9 @@ class Rtnetlink:
         read = partial(rtmessages.our_address_on_link, name=_name)
         return frozenset(self._read(rtmessages.list_all_addresses(), read))
 
-    def unresolved_neighbours(self, index: int) -> frozenset[Address]:
-        """Addresses on the interface with this index whose link-layer address is being asked for."""
-        read = partial(rtmessages.unresolved_neighbour, index=index)
-        return frozenset(self._read(rtmessages.list_neighbours(index), read))
+    def unresolved_neighbours(self) -> frozenset[tuple[Address, int]]:
+        """Addresses whose link-layer address is being asked for, each with the index of its interface."""
+        return frozenset(self._read(rtmessages.list_neighbours(), rtmessages.unresolved_neighbour))
 
     def device(self, name: str) -> Device | None:
         """The device of this name, if there is one."""

@@ -77,7 +77,6 @@ class RouteAttribute(IntEnum):
 class NeighbourAttribute(IntEnum):
     DESTINATION = 1
     HARDWARE = 2
-    INTERFACE = 8
     PROTOCOL = 12
 
 

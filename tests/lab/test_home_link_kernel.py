@@ -14,7 +14,7 @@ import pytest
 from movement.links import LinkReader
 from tests.lab.test_routing_kernel import HOME4, HOME6, World, config, routes_to
 from tunnel.home_kernel import at_home_kernel, returning_kernel
-from tunnel.kernel import KernelConfig, RoutingMode
+from tunnel.kernel import MARK, KernelConfig, RoutingMode
 from tunnel.routing import cleanup
 
 pytestmark = [
@@ -131,6 +131,21 @@ def test_what_waits_for_neighbours_of_the_link_that_was_left_is_let_go(world: Ho
     world.mn.sh("ping -c1 -W1 2001:db8:99::dead || true; ping -c1 -W1 203.0.113.99 || true")
     assert "INCOMPLETE" in world.mn.sh("ip neigh; ip -6 neigh")
     world.apply(state, away())
+    assert "INCOMPLETE" not in world.mn.sh("ip neigh; ip -6 neigh")
+
+
+def test_what_waits_for_neighbours_of_the_tunnel_that_was_left_is_let_go(world: HomeWorld) -> None:
+    """A program that wraps packets hands them to the link as TCP made them."""
+    world.tun()
+    state = world.state()
+    world.apply(state, away())
+    world.apply(state, returning_kernel(away(), HOME6, "e0"))
+    for care_of, nobody in ((SLAAC6, "2001:db8:99::dead"), (LEASE4, "203.0.113.99")):
+        world.mn.sh(f"ping -c1 -W1 -m {MARK} -I {care_of} {nobody} || true")
+    asked_for = world.mn.sh("ip neigh show nud incomplete; ip -6 neigh show nud incomplete")
+    assert "203.0.113.99" in asked_for
+    assert "2001:db8:99::dead" in asked_for
+    world.apply(state, at_home())
     assert "INCOMPLETE" not in world.mn.sh("ip neigh; ip -6 neigh")
 
 

@@ -103,6 +103,17 @@ def test_neighbours_and_addresses_are_read_as_they_were_written() -> None:
     assert rtmessages.device_address(address, 8) is None
 
 
+def test_only_neighbours_that_are_asked_for_are_unresolved() -> None:
+    def neighbour(state: int) -> bytes:
+        fields = {"family": INET6, "ifindex": 8, "state": state}
+        return body(theirs(ndmsg, 28, REQUEST, fields, [("NDA_DST", str(HOME6))]))
+
+    asked, reachable, failed = 0x01, 0x02, 0x20
+    assert rtmessages.unresolved_neighbour(neighbour(asked)) == (HOME6, 8)
+    assert rtmessages.unresolved_neighbour(neighbour(reachable)) is None
+    assert rtmessages.unresolved_neighbour(neighbour(failed)) is None
+
+
 def test_a_device_is_read_as_it_was_written() -> None:
     device = Device(7, 1472, up=True)
     assert rtmessages.device_state(body(rtmessages.set_device(device).message)) == device

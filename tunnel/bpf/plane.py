@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -244,9 +243,8 @@ class KernelPlane(DataPlane):
         if self._endpoint.role is not Role.MOBILE_NODE:
             return
         try:
-            for index, _ in socket.if_nameindex():
-                waited_for = self._netlink.unresolved_neighbours(index)
-                self._netlink.execute(forget_neighbour(address, index) for address in waited_for)
+            waited_for = self._netlink.unresolved_neighbours()
+            self._netlink.execute(forget_neighbour(*neighbour) for neighbour in waited_for)
         except KernelError:
             self._endpoint.drop(_NOT_LET_GO)
 
