@@ -65,11 +65,11 @@ def test_anyone_can_reach_the_control_socket_and_nobody_the_state(name: str) -> 
 
 
 @EVERY_UNIT
-def test_two_capabilities_and_one_device_are_all(name: str) -> None:
+def test_three_capabilities_and_one_device_are_all(name: str) -> None:
     unit = settings_of(UNITS[name])
     assert unit["Service.User"] == [name]
     for key in ("AmbientCapabilities", "CapabilityBoundingSet"):
-        assert unit[f"Service.{key}"] == ["CAP_NET_ADMIN CAP_NET_RAW"]
+        assert unit[f"Service.{key}"] == ["CAP_NET_ADMIN CAP_NET_RAW CAP_BPF"]
     assert unit["Service.NoNewPrivileges"] == ["yes"]
     assert unit["Service.DevicePolicy"] == ["closed"]
     assert unit["Service.DeviceAllow"] == ["/dev/net/tun rw"]
@@ -82,7 +82,7 @@ def test_every_protection_of_the_threat_sheet_is_on(name: str) -> None:
     unit = settings_of(UNITS[name])
     assert unit["Service.ProtectSystem"] == ["strict"]
     assert unit["Service.ProtectProc"] == ["invisible"]
-    assert unit["Service.SystemCallFilter"] == ["@system-service", "~@privileged @resources"]
+    assert unit["Service.SystemCallFilter"] == ["@system-service", "~@privileged @resources", "bpf"]
     assert unit["Service.RestrictAddressFamilies"] == ["AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET"]
     for key in (
         "ProtectHome", "PrivateTmp", "ProtectClock", "ProtectHostname", "ProtectKernelLogs",

@@ -97,7 +97,8 @@ def test_neighbours_and_addresses_are_read_as_they_were_written() -> None:
     proxy = ProxyNeighbour(HOME6, "eth0")
     placed = AddressOnLink(HOME4, "eth0", 24)
     assert rtmessages.our_proxy(body(rtmessages.add_proxy(proxy, 8).message), name) == proxy
-    assert rtmessages.our_address_on_link(body(rtmessages.add_on_link(placed, 8).message), name) == placed
+    on_link = body(rtmessages.add_on_link(placed, 8, 0.0).message)
+    assert rtmessages.our_address_on_link(on_link, name) == placed
     address = body(rtmessages.add_address(HOME6, 128, 7).message)
     assert rtmessages.device_address(address, 7) == (HOME6, 128)
     assert rtmessages.device_address(address, 8) is None
