@@ -63,11 +63,14 @@ def children(pid: int) -> tuple[int, ...]:
 
 
 def wait_until(ready: Callable[[], bool], what: str, log: Path) -> None:
-    """Until it is so. RuntimeError with the last words of the program if it is not within seconds."""
+    """Until it is so. Unavailable, with the last words of the program, if it is not within seconds.
+
+    A run of twenty minutes does not end because one peer does not come up.
+    """
     deadline = time.monotonic() + _READY_WITHIN
     while not ready():
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{what} does not happen; last words:\n{log.read_text()[-2000:]}")
+            raise Unavailable(f"{what} does not happen; last words: {log.read_text()[-2000:].strip()}")
         time.sleep(0.05)
 
 
@@ -75,6 +78,12 @@ def bring_up(chain: Chain, node: str, device: str, mtu: int, log: Path) -> None:
     """Wait for the program's device, then do what its user's script would: MTU, and up."""
     wait_until(lambda: has_device(chain, node, device), f"device {device} at {node}", log)
     chain.ip(node, f"link set {device} mtu {mtu} up")
+
+
+def listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Whether somebody accepts TCP connections at this port in the network namespace of `process`."""
+    sockets = Path(f"/proc/{process.pid}/net/tcp").read_text()
+    return f":{port:04X} 00000000:0000 0A " in sockets
 
 
 def has_device(chain: Chain, node: str, device: str) -> bool:

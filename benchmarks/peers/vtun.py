@@ -12,7 +12,15 @@ from pathlib import Path
 
 from benchmarks.chain import AGENT4, Chain
 from benchmarks.machine import package_version
-from benchmarks.peers.programs import bring_up, children, configuration, program, start
+from benchmarks.peers.programs import (
+    bring_up,
+    children,
+    configuration,
+    listens,
+    program,
+    start,
+    wait_until,
+)
 from benchmarks.running import Running
 
 _DEVICE = "vtun0"
@@ -40,6 +48,8 @@ class Vtun:
             common = (program("vtund"), "-n", "-f", str(path))
             logs = {node: directory / f"{node}.log" for node in ("ha", "mn")}
             server = start(chain, stack, "ha", *common, "-s", log=logs["ha"])
+            # It calls once; whoever is not answered then gives up.
+            wait_until(lambda: listens(server, _PORT), "an answer at vtund's port", logs["ha"])
             client = start(chain, stack, "mn", *common, "bench", str(AGENT4), log=logs["mn"])
             for node in ("ha", "mn"):
                 bring_up(chain, node, _DEVICE, _MTU, logs[node])
