@@ -58,13 +58,28 @@ def _common(name: str) -> Callable[[CommandT], CommandT]:
 @click.option("--tier", "tiers", multiple=True, type=click.Choice(list(CONTESTANTS)), help="Default: all.")
 @click.option("--pairs", type=click.IntRange(1, 100), help="Raw and tunnelled runs per figure. Default: 5.")
 @click.option("--seconds", type=click.FloatRange(0.05, 600), help="Window of each run. Default: 0.25.")
+@click.option("--flows", multiple=True, type=click.IntRange(1, 64), help="Default: 1 and 4.")
+@click.option("--plain", is_flag=True, help="Leave out the profiles of slower links.")
 def data_plane(
-    quick: bool, output: Path | None, tiers: tuple[str, ...], pairs: int | None, seconds: float | None
+    quick: bool,
+    output: Path | None,
+    tiers: tuple[str, ...],
+    pairs: int | None,
+    seconds: float | None,
+    flows: tuple[int, ...],
+    plain: bool,
 ) -> None:
     """Throughput, added round trip and small packets of each tier and peer, as ratios to the raw path."""
     _need("ethtool", "ethtool")
     plan = data_plane_benchmark.Plan.quick() if quick else data_plane_benchmark.Plan()
-    plan = replace(plan, tiers=tiers or plan.tiers, pairs=pairs or plan.pairs, window=seconds or plan.window)
+    plan = replace(
+        plan,
+        tiers=tiers or plan.tiers,
+        pairs=pairs or plan.pairs,
+        window=seconds or plan.window,
+        flows=flows or plan.flows,
+        profiles=("",) if plain else plan.profiles,
+    )
     _keep("data_plane", quick, output, data_plane_benchmark.run(plan, _say))
 
 
