@@ -165,6 +165,7 @@ def test_a_crash_leaves_the_networks_closed_and_the_next_start_opens_them(lab: L
     before = lab.output("mn", "sysctl", "net.ipv4.conf.eth0.forwarding", "net.ipv6.conf.all.forwarding")
     assert "= 1" not in before, "only the ingress interfaces and the tunnel forward"
     lab.output("mn", "sh", "-c", "kill -9 $(pgrep -f [m]n-agent)")
+    lab.wait_for("mn", "sh", "-c", "! ip link show mip0", within=2)  # the kernel has buried it
     assert lab.run("van", "ping", "-n", "-q", "-c", "1", "-W", "0.5", "192.0.2.10").returncode != 0
     lab.output("mn", "sh", "-c", "setsid mn-agent >/tmp/again.log 2>&1 &")
     lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=12)
