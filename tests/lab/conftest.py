@@ -17,6 +17,8 @@ from lab.registry import find_lab
 
 ROOT = Path(__file__).parents[2]
 MNCTL_LAB = (sys.executable, "-c", "from cli.lab_commands import lab; lab(prog_name='mnctl lab')")
+TCPDUMP = ("tcpdump", "-U", "--immediate-mode")
+"""Writes each packet at once. Else the kernel holds them for a second, and the last ones are lost."""
 DAEMONS = (
     ('services = [{ command = "home-agent", ready = "/run/home-agent/control.sock" }]', ""),
     ('    { command = "mn-agent", ready = "/run/mn-agent/control.sock" },\n', ""),

@@ -13,7 +13,7 @@ import pytest
 from lab.evidence import Observer, Seen
 from lab.judge import Evidence, busiest_second
 from lab.pcap import GrowingCapture
-from tests.lab.conftest import LabUnderTest, mnctl_lab, unique_name
+from tests.lab.conftest import TCPDUMP, LabUnderTest, mnctl_lab, unique_name
 
 AGENT = tuple(ip_address(address) for address in ("2001:db8:99::2", "203.0.113.2"))
 PID = "$(pgrep -f '^/.*bin/mn-agent$')"
@@ -64,7 +64,7 @@ def test_ten_flaps_a_second_are_three_updates_at_most_and_end_bound_with_nothing
     time.sleep(0.5)
     before, pcap = footprint(lab), tmp_path / "mn.pcap"
     capture = subprocess.Popen(
-        lab.words("mn", "tcpdump", "-U", "--immediate-mode", "-i", "eth0", "-w", str(pcap)),
+        lab.words("mn", *TCPDUMP, "-i", "eth0", "-w", str(pcap)),
         stderr=subprocess.PIPE,
         text=True,
     )

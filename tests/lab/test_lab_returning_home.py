@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import MNCTL_LAB, ROOT, LabUnderTest, mnctl_lab, unique_name
+from tests.lab.conftest import MNCTL_LAB, ROOT, TCPDUMP, LabUnderTest, mnctl_lab, unique_name
 
 HOME6, HOME4, AGENT6 = "2001:db8:99::77", "203.0.113.77", "2001:db8:99::2"
 
@@ -31,7 +31,7 @@ def state(lab: LabUnderTest) -> str:
 
 
 def capture(lab: LabUnderTest, node: str, interface: str, path: Path) -> subprocess.Popen[str]:
-    words = ["tcpdump", "-U", "-n", "-i", interface, "-w", str(path)]
+    words = [*TCPDUMP, "-n", "-i", interface, "-w", str(path)]
     started = subprocess.Popen(
         [*MNCTL_LAB, "exec", "--lab", lab.name, node, "--", *words],
         cwd=ROOT,

@@ -11,7 +11,7 @@ import pytest
 
 from lab.evidence import Kind, Observer
 from lab.pcap import GrowingCapture
-from tests.lab.conftest import MNCTL_LAB, ROOT, LabUnderTest, mnctl_lab, unique_name
+from tests.lab.conftest import MNCTL_LAB, ROOT, TCPDUMP, LabUnderTest, mnctl_lab, unique_name
 
 CHANGES = (
     (
@@ -40,7 +40,7 @@ def test_after_a_pause_the_first_payload_waits_for_a_binding_update_and_is_not_l
         lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=10)
         lab.wait_for("mn", "ping", "-c1", "-W1", "2001:db8:cc::10")
         capture = subprocess.Popen(
-            [*MNCTL_LAB, "exec", "--lab", name, "mn", "--", "tcpdump", "-U", "-i", "eth0", "-w", str(pcap)],
+            [*MNCTL_LAB, "exec", "--lab", name, "mn", "--", *TCPDUMP, "-i", "eth0", "-w", str(pcap)],
             cwd=ROOT, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert capture.stderr is not None
@@ -50,6 +50,7 @@ def test_after_a_pause_the_first_payload_waits_for_a_binding_update_and_is_not_l
         for family, there in (("-6", "2001:db8:cc::10"), ("-4", "192.0.2.10")):
             said = lab.output("mn", "ping", family, "-c", "3", "-i", "0.2", "-W", "3", there)
             assert " 0% packet loss" in said
+        lab.output("mn", "pkill", "tcpdump")  # before the agent says goodbye, by another update
     finally:
         mnctl_lab("down", "--lab", name)
         if capture is not None:

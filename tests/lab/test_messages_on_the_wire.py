@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import MNCTL_LAB, ROOT, LabUnderTest, mnctl_lab, unique_name
+from tests.lab.conftest import MNCTL_LAB, ROOT, TCPDUMP, LabUnderTest, mnctl_lab, unique_name
 
 FIELDS = (
     "frame.protocols", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "udp.srcport", "udp.dstport", "esp.spi",
@@ -36,7 +36,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Frame]:
         keys = lab.output("mn", "cat", "/etc/mn-agent/keys.toml")
         lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=10)
         capture = subprocess.Popen(
-            [*MNCTL_LAB, "exec", "--lab", name, "mn", "--", "tcpdump", "-U", "-i", "eth0", "-w", str(pcap)],
+            [*MNCTL_LAB, "exec", "--lab", name, "mn", "--", *TCPDUMP, "-i", "eth0", "-w", str(pcap)],
             cwd=ROOT, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert capture.stderr is not None
