@@ -32,6 +32,7 @@ from runtime.clock import boottime
 from runtime.control import ControlError
 from runtime.control_server import ControlServer
 from runtime.driver import Driver, Fault
+from runtime.garbage import spare_what_is_there
 from runtime.log import Log, log_to_stderr
 from runtime.mailbox import Mailbox
 from runtime.service import Notifier, Watchdog
@@ -235,6 +236,7 @@ class Daemon:
             loop.add_signal_handler(number, stopped.set)
         watchdog = Watchdog(self._notifier)
         watchdog.start()
+        spare_what_is_there()
         control.state = "running"
         self._notifier.ready("running")
         self._log.info("ready", "serving", interface=self._configuration.home_agent.interface)

@@ -32,6 +32,7 @@ from runtime.clock import boottime
 from runtime.control import ControlError
 from runtime.control_server import ControlServer
 from runtime.driver import Driver, Fault
+from runtime.garbage import spare_what_is_there
 from runtime.log import Log, log_to_stderr
 from runtime.mailbox import Mailbox
 from runtime.service import Notifier, Watchdog
@@ -174,6 +175,7 @@ class Daemon:
         try:
             watcher.start()
             watchdog.start()
+            spare_what_is_there()
             self._notifier.ready()
             await shell.finished.wait()
         finally:
