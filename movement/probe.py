@@ -116,8 +116,10 @@ class Prober:
         listening = self._listening.pop(name)
         if listening.refill is not None:
             listening.refill.cancel()
-        asyncio.get_running_loop().remove_reader(listening.socket)
-        listening.socket.close()
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening.socket)
+        # Elsewhere: the kernel waits until no packet can still be on its way to it (RCU), often 20 ms.
+        loop.run_in_executor(None, listening.socket.close)
 
     def _drain(self, name: str) -> None:
         for _ in range(_BURST):

@@ -115,6 +115,9 @@ class PlaneLoop(DataPlane):
     def _order(self, order: Callable[[], None]) -> None:
         self._orders.give(order, self._thread)
 
+    def _post(self, order: Callable[[], None]) -> None:
+        self._orders.post(order, self._thread)
+
     def _attach(self, carrier: Carrier) -> None:
         if carrier in self._carriers:
             return

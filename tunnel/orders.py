@@ -48,6 +48,14 @@ class Orders:
         if failures:
             raise failures[0]
 
+    def post(self, order: Callable[[], None], thread: threading.Thread | None) -> None:
+        """The same without waiting. What `order` raises ends in `thread`."""
+        if thread is None or not thread.is_alive() or thread is threading.current_thread():
+            order()
+            return
+        self._waiting.append(order)
+        os.eventfd_write(self.descriptor, 1)
+
     def obey(self) -> None:
         """In the data plane's thread: run everything that was ordered."""
         with contextlib.suppress(BlockingIOError):

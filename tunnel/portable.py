@@ -61,7 +61,7 @@ class PortablePlane(PlaneLoop):
         super().__init__(device, endpoint, on_fault)
 
     def send_again(self, homes: Iterable[IPv4Network | IPv6Network], since: float) -> None:
-        self._order(partial(self._send_again, tuple(homes), since))
+        self._post(partial(self._send_again, tuple(homes), since))
 
     def announce(self, path: TunnelPath, idle: float) -> None:
         self._order(partial(self._announce, path, idle))

@@ -30,6 +30,7 @@ from tunnel.underlay_sockets import (
     Ways,
     attach_filter,
     close_all,
+    close_aside,
     interface_mtu,
     open_control,
     open_esp,
@@ -114,7 +115,12 @@ class Underlay(ABC):
 
     def close(self) -> None:
         """Close every socket. Detach from the data plane first. Closing twice does nothing."""
-        close_all([*(intake.socket for intake in self.intakes), self._header_included])
+        for intake in self.intakes:
+            if intake.kind is IntakeKind.CONTROL:
+                close_aside(intake.socket)
+            else:
+                intake.socket.close()
+        self._header_included.close()
 
 
 class Ipv4Underlay(Underlay):

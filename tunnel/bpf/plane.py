@@ -46,8 +46,9 @@ SlowPlane = Callable[[OnFault, OnSilence | None], DataPlane]
 class KernelPlane(DataPlane):
     """See `tunnel.plane.DataPlane` for what each method means.
 
-    Programs and devices are handled by one thread of its own, which else waits for the bell; a handover does
-    not wait for it.
+    Programs are put on links by a thread of its own, which else waits for the bell. Nobody waits for that:
+    the kernel answers only when no processor can still be in what was there before (RCU), which takes longer
+    than all else in a handover. Until then user space takes what arrives.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class KernelPlane(DataPlane):
         self._silence = Silence()
         self._holds = False
         self._changing = threading.Lock()
-        """Held while routes of the programs change, which two threads do."""
+        """Held while routes of the programs or carriers change, which two threads do."""
         self._looks_around = False
         self._looked_around = 0.0
         self._thread: threading.Thread | None = None
@@ -120,22 +121,29 @@ class KernelPlane(DataPlane):
         with self._changing:
             self._programs.routes.install(table, self._carriers)
         if self._looks_around and time.monotonic() - self._looked_around > _LOOK_AROUND:
-            self._order(self._listen)
+            self._post(self._listen)
 
     def send_again(self, homes: Iterable[IPv4Network | IPv6Network], since: float) -> None:
-        wanted = tuple(homes)
-        self._order(partial(self._send_again, wanted, since))
-        self.slow.send_again(wanted, since)
+        self._post(partial(self._send_again, tuple(homes), since))
 
     def announce(self, path: TunnelPath, idle: float) -> None:
         self.slow.announce(path, idle)
 
     def attach(self, carrier: Carrier) -> None:
         self.slow.attach(carrier)
-        self._order(partial(self._attach, carrier))
+        with self._changing:
+            if carrier in self._carriers:
+                return
+            self._carriers.append(carrier)
+            self._programs.routes.resolve(self._carriers)
+        self._post(self._listen)
 
     def detach(self, carrier: Carrier) -> None:
-        self._order(partial(self._detach, carrier))
+        with self._changing:
+            if carrier in self._carriers:
+                self._carriers.remove(carrier)
+                self._programs.routes.resolve(self._carriers)
+        self._post(self._listen)
         self.slow.detach(carrier)
 
     def renew(self, device: Device) -> None:
@@ -170,6 +178,9 @@ class KernelPlane(DataPlane):
     def _order(self, order: Callable[[], None]) -> None:
         self._orders.give(order, self._thread)
 
+    def _post(self, order: Callable[[], None]) -> None:
+        self._orders.post(order, self._thread)
+
     def _run(self) -> None:
         try:
             while self._running:
@@ -189,34 +200,17 @@ class KernelPlane(DataPlane):
     def _configure(self, config: EndpointConfig) -> None:
         self._programs.switch(layout.TLV, TLV_CODE[config.tlv])
 
-    def _attach(self, carrier: Carrier) -> None:
-        if carrier not in self._carriers:
-            with self._changing:
-                self._carriers.append(carrier)
-            self._listen()
-            self._resolve()
-
-    def _detach(self, carrier: Carrier) -> None:
-        if carrier in self._carriers:
-            with self._changing:
-                self._carriers.remove(carrier)
-            self._resolve()
-            self._listen()
-
     def _reroute(self) -> None:
         with self._changing:
-            changed = self._ways.changed()
-        if changed:
-            self._resolve()
-
-    def _resolve(self) -> None:
-        with self._changing:
-            self._programs.routes.resolve(self._carriers)
+            if self._ways.changed():
+                self._programs.routes.resolve(self._carriers)
 
     def _listen(self) -> None:
+        with self._changing:
+            interfaces = {carrier.interface for carrier in self._carriers}
         self._looked_around = time.monotonic()
-        self._looks_around = any(not carrier.interface for carrier in self._carriers)
-        self._devices.listen({carrier.interface for carrier in self._carriers}, self._device)
+        self._looks_around = "" in interfaces
+        self._devices.listen(interfaces, self._device)
 
     def _send_again(self, homes: tuple[IPv4Network | IPv6Network, ...], since: float) -> None:
         self._let_go()
@@ -228,6 +222,7 @@ class KernelPlane(DataPlane):
                     self._second.send(self._device, remembered)
                 except OSError as error:
                     self._endpoint.drop(reason_not_sent(error))
+        self.slow.send_again(homes, since)  # after ours: it has what could not leave any more
 
     def _slow_has_a_fault(self, reason: str) -> None:
         """The TUN device is gone, as a rule: what comes in is refused and counted until there is another."""
