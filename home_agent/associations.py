@@ -110,6 +110,6 @@ class Associations:
         """What is to be written down. What the way that is not in use has written stays as it was."""
         memory, option = self._memories[home_address], self._options.get(home_address)
         if option is not None:
-            return replace(memory, timestamp=option.last)
+            return Memory(memory.highest, memory.bitmap, memory.reserved, option.last)
         window = self._openers[self._spis[home_address]].window
-        return replace(memory, highest=window.highest, bitmap=window.bitmap)
+        return Memory(window.highest, window.bitmap, memory.reserved, memory.timestamp)

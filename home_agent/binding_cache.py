@@ -131,6 +131,19 @@ def accepted_paths(binding: Binding, link_mtu: int, tlv: Encapsulation | None) -
     return tuple(path_of(binding, kind, link_mtu) for kind in formats if kind is not binding.encapsulation)
 
 
+def is_where(old: Binding, new: Binding) -> bool:
+    """Whether `new` says nothing of its mobile node's place and addresses but what `old` said."""
+    return (
+        old.arrival == new.arrival
+        and old.care_of == new.care_of
+        and old.encapsulation is new.encapsulation
+        and old.nat is new.nat
+        and old.path_mtu == new.path_mtu
+        and old.ipv4_home_address == new.ipv4_home_address
+        and old.prefixes == new.prefixes
+    )
+
+
 def change_between(old: Binding | None, new: Binding) -> str:
     """What happened, as `hactl events` calls it."""
     if old is None:
@@ -213,7 +226,8 @@ class BindingCache:
         """
         home = binding.home_address
         old = self._bindings.get(home)
-        if old is not None:
+        stays = old is not None and is_where(old, binding)
+        if old is not None and not stays:
             self._retire(home, path_of(old, old.encapsulation, self._link_mtu), binding, now)
         self._bindings[home] = binding
         self._released.pop(home, None)
@@ -221,7 +235,8 @@ class BindingCache:
         self._turns.pop(home, None)
         if _request_at(binding) < now:
             self._turns[home] = self._next_turn = max(now, self._next_turn + 1 / REFRESH_REQUESTS_PER_SECOND)
-        self._route(old, binding)
+        if not stays or binding.encapsulation.protected:  # the keys may be others in the same place
+            self._route(old, binding)
         self._plan(home)
 
     def release(self, home_address: IPv6Address, sequence: int, now: float) -> Binding | None:
@@ -269,12 +284,16 @@ class BindingCache:
         if binding is None:
             released = self._released.get(home)
             return never if released is None else (released[0], Due.CLOSED)
-        coming = [(binding.expires_at, Due.EXPIRY)]
+        at, due = binding.expires_at, Due.EXPIRY
         if self._refresh_requests and home not in self._asked:
-            coming.append((self._turns.get(home, _request_at(binding)), Due.REFRESH_REQUEST))
-        if home in self._old_paths:
-            coming.append((self._old_paths[home][0], Due.OLD_PATH_ENDS))
-        return min(coming, key=lambda one: one[0])
+            turn = self._turns.get(home) if self._turns else None
+            request_at = _request_at(binding) if turn is None else turn
+            if request_at < at:
+                at, due = request_at, Due.REFRESH_REQUEST
+        old = self._old_paths.get(home) if self._old_paths else None
+        if old is not None and old[0] < at:
+            at, due = old[0], Due.OLD_PATH_ENDS
+        return at, due
 
     def _route(self, old: Binding | None, new: Binding | None) -> None:
         wanted = new.destinations if new is not None else ()

@@ -290,13 +290,8 @@ def _about_overlaps(
 
 def is_usable_ipv4(address: IPv4Address) -> bool:
     """Whether a host can have this address: unicast, neither loopback nor link-local nor reserved."""
-    return not (
-        address.is_multicast
-        or address.is_loopback
-        or address.is_link_local
-        or address.is_reserved
-        or int(address) >> 24 == 0
-    )
+    first, second, _, _ = address.packed
+    return 0 < first < 224 and first != 127 and (first, second) != (169, 254)
 
 
 def is_mobile_prefix(prefix: IPv6Network) -> bool:

@@ -111,7 +111,7 @@ class Daemon:
             stack.push_async_callback(server.close)
             cleanup(self._runtime, Owner.HOME_AGENT)
             door = door_for(self._keys.values())
-            mailbox: Mailbox[Event] = Mailbox(lambda event: driver.dispatch(event))
+            mailbox: Mailbox[Event] = Mailbox(lambda events: driver.dispatch(*events))
 
             def on_control(packet: bytes, arrival: Arrival) -> None:
                 if door.admits(packet, arrival, boottime()):

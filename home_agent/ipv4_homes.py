@@ -108,7 +108,7 @@ def _grant_address(
     if asked not in (own, IPv4Address(0)):
         return Ipv4AckStatus.INCORRECT_HOME_ADDRESS
     homes.address, homes.address_lease = own, lease
-    return IPv4Network(own)
+    return IPv4Network((int(own), 32))
 
 
 def _grant_prefix(

@@ -74,9 +74,12 @@ def is_unicast(address: Address) -> bool:
 def _is_behind_itself(request: Request, address: Address, books: Books) -> bool:
     """Whether `address` lies in what is routed to this very mobile node."""
     binding = books.cache.get(request.home_address)
-    own: tuple[Network, ...] = (*request.node.prefixes, *request.node.ipv4_prefixes)
-    own += binding.home_networks if binding is not None else ()
-    return any(address in network for network in own if network.version == address.version)
+    behind: tuple[Network, ...] = (*request.node.prefixes, *request.node.ipv4_prefixes)
+    if binding is not None:
+        if address in (binding.home_address, binding.ipv4_home_address):
+            return True
+        behind += binding.prefixes
+    return any(address in network for network in behind if network.version == address.version)
 
 
 def encapsulation_for(request: Request, nat: bool, books: Books) -> Encapsulation | BindingStatus:

@@ -16,6 +16,7 @@ from home_agent.address_pool import Lease
 from home_agent.associations import Memory
 from home_agent.binding_cache import Binding
 from tunnel.path import Arrival, Encapsulation
+from wire.text import text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,17 @@ Document = dict[str, Any]
 
 def to_document(record: Record) -> Document:
     """`record` as JSON-ready data."""
+    memory = record.memory
     return {
-        "home_address": str(record.home_address),
+        "home_address": text_of(record.home_address),
         "binding": None if record.binding is None else _from_binding(record.binding),
         "leases": [{"network": str(lease.network), "until": lease.until} for lease in record.leases],
-        "memory": dataclasses.asdict(record.memory),
+        "memory": {
+            "highest": memory.highest,
+            "bitmap": memory.bitmap,
+            "reserved": memory.reserved,
+            "timestamp": memory.timestamp,
+        },
     }
 
 
@@ -77,11 +84,11 @@ def from_document(document: Mapping[str, Any]) -> Record:
 
 
 def _from_binding(binding: Binding) -> Document:
-    arrival = binding.arrival
+    arrival, ipv4 = binding.arrival, binding.ipv4_home_address
     return {
-        "care_of": str(binding.care_of),
-        "local": str(arrival.local),
-        "remote": str(arrival.remote),
+        "care_of": text_of(binding.care_of),
+        "local": text_of(arrival.local),
+        "remote": text_of(arrival.remote),
         "local_port": arrival.local_port,
         "remote_port": arrival.remote_port,
         "interface": arrival.interface,
@@ -92,7 +99,7 @@ def _from_binding(binding: Binding) -> Document:
         "since": binding.since,
         "updated_at": binding.updated_at,
         "expires_at": binding.expires_at,
-        "ipv4_home_address": None if binding.ipv4_home_address is None else str(binding.ipv4_home_address),
+        "ipv4_home_address": None if ipv4 is None else text_of(ipv4),
         "prefixes": [str(prefix) for prefix in binding.prefixes],
         "router": binding.router,
         "defends_link_local": binding.defends_link_local,

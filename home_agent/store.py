@@ -7,15 +7,17 @@ nothing that was committed, and a half-written commit never happened.
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 import time
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 from pathlib import Path
 
-from home_agent.records import Record, from_document, to_document
+import msgspec
+
+from home_agent.records import Document, Record, from_document, to_document
 from runtime.clock import boottime
+from wire.text import text_of
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS mobile_node (
@@ -50,7 +52,7 @@ class Store:
         query = "SELECT home_address, boot, wall_minus_boot, document FROM mobile_node"
         for home, boot, wall_minus_boot, document in self._database.execute(query):
             try:
-                record = from_document(json.loads(document))
+                record = from_document(msgspec.json.decode(document))
             except (ValueError, RecursionError) as error:
                 complaints.append(f"{self.path}: what is remembered of {home} is unreadable: {error}")
                 continue
@@ -63,7 +65,7 @@ class Store:
         """Write `records` in one commit; when this returns they are on disk. OSError if they are not."""
         offset = time.time() - boottime()
         rows = [
-            (str(record.home_address), self._boot, offset, json.dumps(to_document(record)))
+            (text_of(record.home_address), self._boot, offset, _written(to_document(record)))
             for record in records
         ]
         try:
@@ -74,10 +76,10 @@ class Store:
 
     def forget_all_but(self, home_addresses: Iterable[IPv6Address]) -> None:
         """Remove rows of mobile nodes that are no longer configured."""
-        kept = [str(home) for home in home_addresses]
-        known = [row[0] for row in self._database.execute("SELECT home_address FROM mobile_node")]
+        kept = map(text_of, home_addresses)
+        known = {row[0] for row in self._database.execute("SELECT home_address FROM mobile_node")}
         with self._database:
-            gone = [(home,) for home in set(known) - set(kept)]
+            gone = [(home,) for home in known.difference(kept)]
             self._database.executemany("DELETE FROM mobile_node WHERE home_address = ?", gone)
 
     def close(self) -> None:
@@ -119,6 +121,10 @@ def _prepared(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _written(document: Document) -> str:
+    return msgspec.json.encode(document).decode()
 
 
 def _carried_over(record: Record, shift: float) -> Record:

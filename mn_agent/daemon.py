@@ -98,7 +98,7 @@ class Daemon:
             cleanup(self._runtime)
             for warning in misplaced_home_addresses(configuration):
                 self._log.warning("home-address", warning)
-            mailbox: Mailbox[Event] = Mailbox(lambda event: driver.dispatch(event))
+            mailbox: Mailbox[Event] = Mailbox(lambda events: driver.dispatch(*events))
             loop = asyncio.get_running_loop()
 
             def on_control(packet: bytes, arrival: Arrival) -> None:

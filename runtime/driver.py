@@ -81,14 +81,14 @@ class Driver(Generic[EventT, ActionT]):
         """Arm the timer for whatever the node already waits for."""
         self._rearm()
 
-    def dispatch(self, event: EventT) -> None:
-        """Tell the node `event` now, or right after the event that is being handled."""
+    def dispatch(self, *events: EventT) -> None:
+        """Tell the node `events`, in order, now or right after the event that is being handled."""
         if self._stopped:
             return
         if self._running:
-            self._queue.append(event)
+            self._queue.extend(events)
         else:
-            self._run(partial(self._queue.append, event))
+            self._run(partial(self._queue.extend, events))
 
     def wake(self) -> None:
         """The timer's callback: run what is due."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import chain
 
 from tunnel.path import TunnelPath
@@ -135,7 +135,7 @@ class ForwardingTable:
     def changed_since(self, older: ForwardingTable) -> Iterator[tuple[Network, Way | None]]:
         """The prefixes whose way is another one than in `older`, and their ways; None for those without."""
         for address, _, way in self._hosts.differences(older._hosts):
-            yield ip_network(address), way
+            yield _host(address), way
         for key, _, way in self._prefixes.differences(older._prefixes):
             yield _prefix(key), way
 
@@ -163,7 +163,7 @@ class ForwardingTable:
 
     def _routes(self) -> Iterator[Route]:
         for address, way in self._hosts.items():
-            yield Route(ip_network(address), way.path, way.accept)
+            yield Route(_host(address), way.path, way.accept)
         for key, way in self._prefixes.items():
             yield Route(_prefix(key), way.path, way.accept)
 
@@ -180,6 +180,11 @@ def _key(destination: Destination) -> _Key:
     if not shift:
         return destination.network_address.packed
     return shift, (1 << destination.max_prefixlen | int(destination.network_address)) >> shift
+
+
+def _host(address: bytes) -> Network:
+    number = int.from_bytes(address, "big")
+    return IPv4Network((number, 32)) if len(address) == 4 else IPv6Network((number, 128))
 
 
 def _prefix(key: _PrefixKey) -> Network:
