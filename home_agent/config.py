@@ -16,6 +16,7 @@ from runtime.toml_lines import KeyPath, key_lines
 from tunnel.plane import DataPlaneChoice
 from wire.options import NATKATIMEOUT
 from wire.profile import Profile, profile_named
+from wire.text import text_of
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Lifetime = Annotated[int, msgspec.Meta(ge=8, le=262140)]
@@ -80,7 +81,7 @@ class MobileNode(_Section, frozen=True):
 
     @property
     def label(self) -> str:
-        return self.name or str(self.home_address)
+        return self.name or text_of(self.home_address)
 
     @property
     def may_route(self) -> bool:

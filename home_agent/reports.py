@@ -8,6 +8,7 @@ from __future__ import annotations
 from home_agent.actions import Report
 from home_agent.binding_cache import Binding
 from wire.mobility import BindingStatus, status_text
+from wire.text import text_of
 
 
 def rejected(label: str, status: BindingStatus, remark: str = "") -> Report:
@@ -22,7 +23,7 @@ def changed(label: str, binding: Binding, change: str, remark: str = "") -> Repo
     fields: dict[str, object] = {
         "node": label,
         "change": change,
-        "care_of": str(binding.care_of),
+        "care_of": text_of(binding.care_of),
         "sequence": binding.sequence,
     }
     return Report("binding", {**fields, "remark": remark} if remark else fields)

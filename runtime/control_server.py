@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -56,6 +57,14 @@ class Method(NamedTuple):
     params: Mapping[str, type] = {}
 
 
+class _Event(NamedTuple):
+    """What has happened, and when: seconds since 1970."""
+
+    at: float
+    name: str
+    fields: Mapping[str, object]
+
+
 class ControlServer:
     """Answers `methods` on the socket `path`, and `subscribe`. All of it runs in the event loop's thread."""
 
@@ -75,7 +84,7 @@ class ControlServer:
         self._event_schema = event_schema
         self._on_fault = on_fault
         self._group = group
-        self._history: deque[bytes] = deque(maxlen=HISTORY)
+        self._history: deque[_Event] = deque(maxlen=HISTORY)
         self._connections: set[_Connection] = set()
         self._subscribers: set[_Connection] = set()
         self._server: asyncio.Server | None = None
@@ -88,14 +97,15 @@ class ControlServer:
         self._server = await loop.create_unix_server(lambda: _Connection(self), sock=sock)
 
     def publish(self, event: str, **fields: object) -> None:
-        """Tell every subscriber, and remember for those to come. Never blocks."""
-        line = self.event_line(event, **fields)
-        if line is None:
-            self._on_fault("event", ValueError(f"event {event} is no JSON of a line's length"))
-            return
-        self._history.append(line)
-        for subscriber in self._subscribers:
-            subscriber.offer(line)
+        """Tell every subscriber, and remember for those to come. Never blocks.
+
+        It becomes a line when there is somebody to read it: a home agent has thousands of events a second.
+        """
+        happened = _Event(time.time(), event, fields)
+        self._history.append(happened)
+        if self._subscribers and (line := self._line_of(happened)) is not None:
+            for subscriber in self._subscribers:
+                subscriber.offer(line)
 
     async def close(self) -> None:
         """Stop listening, finish what is written, remove the socket. Idempotent."""
@@ -114,8 +124,17 @@ class ControlServer:
     # ---- for the connections --------------------------------------------------------------
 
     def event_line(self, event: str, **fields: object) -> bytes | None:
-        head = {"schema": self._event_schema, "t": rfc3339(datetime.now(UTC)), "event": event}
-        return encode_event({**head, **fields})
+        """Of an event that happens now."""
+        return self._line_of(_Event(time.time(), event, fields))
+
+    def _line_of(self, happened: _Event) -> bytes | None:
+        """None if it is no JSON, or too long, which is said."""
+        at = rfc3339(datetime.fromtimestamp(happened.at, UTC))
+        head = {"schema": self._event_schema, "t": at, "event": happened.name}
+        line = encode_event({**head, **happened.fields})
+        if line is None:
+            self._on_fault("event", ValueError(f"event {happened.name} is no JSON of a line's length"))
+        return line
 
     def admit(self, connection: _Connection) -> ControlError | None:
         """Count a connection in, or say why not. Root always gets in."""
@@ -164,11 +183,12 @@ class ControlServer:
         if not 0 <= wanted <= HISTORY:
             raise ControlError(ErrorKind.INVALID_PARAMS, f"history must be from 0 to {HISTORY}")
         past = list(self._history)[len(self._history) - min(wanted, len(self._history)) :]
+        lines = [line for happened in past if (line := self._line_of(happened)) is not None]
         if connection not in self._subscribers:
             self._subscribers.add(connection)
-            for line in past:
+            for line in lines:
                 connection.offer(line, after_reply=True)
-        head = {"schema": "control/subscribe/1", "daemon": self.daemon, "history": len(past)}
+        head = {"schema": "control/subscribe/1", "daemon": self.daemon, "history": len(lines)}
         return encode_result(request.id, head)
 
     def _not_called(self, params: Json) -> Json:

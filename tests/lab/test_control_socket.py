@@ -304,6 +304,9 @@ def test_a_subscriber_that_does_not_read_loses_the_oldest_and_is_told_how_many(d
 
 def test_an_event_that_is_no_json_is_a_fault_and_nothing_else(daemon: Daemon) -> None:
     daemon.publish("bad", value=b"octets")
+    daemon.publish("good", value=1)
+    events = ControlClient(daemon.path).events(history=2)
+    assert next(events)["event"] == "good"
     assert len(daemon.faults) == 1
 
 

@@ -15,7 +15,10 @@ from tunnel.bpf.ways import Ways
 from tunnel.carriers import Carriers
 from tunnel.forwarding import ForwardingTable, Network, Way
 from tunnel.path import HELD, TunnelPath
+from tunnel.plane import Carrier
 
+_Seen = tuple[Exit | None, tuple[KernelPeer, ...]]
+"""Of a way: how packets leave by it, and whose are taken in."""
 _NO_LANE = 0
 """Of routes by which nothing leaves, and of those for which no lane is left."""
 
@@ -103,36 +106,44 @@ class KernelRoutes:
     def install(self, table: ForwardingTable, carriers: Carriers) -> None:
         """Change what is not as in `table`."""
         older, self._table = self._table, table
+        seen: dict[int, _Seen] = {}  # all destinations of a mobile node share one way
         for prefix, way in table.changed_since(older):
             if way is None:
                 self._remove(prefix)
-            else:
-                self._put(prefix, way, carriers)
+                continue
+            known = seen.get(id(way))
+            if known is None:
+                known = seen[id(way)] = self._seen(way, carriers)
+            self._put(prefix, way.path, known)
 
     def resolve(self, carriers: Carriers) -> None:
         """The carriers are others than before: so are own ports and links."""
         for route in self._table.routes:
-            self._put(route.prefix, route.way, carriers)
+            self._put(route.prefix, route.path, self._seen(route.way, carriers))
 
     def close(self) -> None:
         self.lanes.close()
         self.homes.close()
         self.networks.close()
 
-    def _put(self, prefix: Network, way: Way, carriers: Carriers) -> None:
+    def _seen(self, way: Way, carriers: Carriers) -> _Seen:
+        """What programs can do of `way`."""
         found = (_peer(path, carriers) for path in (way.path, *way.accept))
         peers = tuple(dict.fromkeys(peer for peer in found if peer is not None))
-        leaving = self._exit(way.path, carriers)
+        return self._exit(way.path, carriers), peers
+
+    def _put(self, prefix: Network, path: TunnelPath, seen: _Seen) -> None:
+        leaving, peers = seen
         if leaving is None and not peers:
             self._remove(prefix)
             return
-        value = encode_route(self.lanes.take(way.path), leaving, peers)
+        value = encode_route(self.lanes.take(path), leaving, peers)
         if self._write(prefix, value):
             _, key = self._element(prefix)
             self._release(key)
-            self._paths[key] = way.path
+            self._paths[key] = path
         else:
-            self.lanes.give_back(way.path)
+            self.lanes.give_back(path)
 
     def _exit(self, path: TunnelPath, carriers: Carriers) -> Exit | None:
         """How a program sends by `path`; None if it cannot, or if there is no way at the moment."""
@@ -173,11 +184,16 @@ class KernelRoutes:
         return self.networks, network_key_of(prefix)
 
 
-def _resolved(path: TunnelPath, carriers: Carriers) -> TunnelPath | None:
-    """`path` with the link and the port that its carrier has; None if programs cannot send by it."""
+def _carrier(path: TunnelPath, carriers: Carriers) -> Carrier | None:
+    """What carries `path`; None if programs cannot send by it."""
     if path.encapsulation.protected or path.translated or path.interface == HELD:
         return None
-    carrier = carriers.of(path)
+    return carriers.of(path)
+
+
+def _resolved(path: TunnelPath, carriers: Carriers) -> TunnelPath | None:
+    """`path` with the link and the port that its carrier has."""
+    carrier = _carrier(path, carriers)
     if carrier is None:
         return None
     port = carrier.port if path.encapsulation.in_udp else 0
@@ -185,7 +201,8 @@ def _resolved(path: TunnelPath, carriers: Carriers) -> TunnelPath | None:
 
 
 def _peer(path: TunnelPath, carriers: Carriers) -> KernelPeer | None:
-    resolved = _resolved(path, carriers)
-    if resolved is None:
+    carrier = _carrier(path, carriers)
+    if carrier is None:
         return None
-    return KernelPeer(resolved.remote, resolved.local, resolved.remote_port, resolved.local_port)
+    port = carrier.port if path.encapsulation.in_udp else 0
+    return KernelPeer(path.remote, path.local, path.remote_port, port)

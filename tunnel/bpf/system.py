@@ -24,6 +24,7 @@ _NUMBERS = {
     "armv7l": 386,
     "i686": 357,
 }
+_NUMBER = _NUMBERS.get(platform.machine())
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _PROG_LOAD = 0, 1, 2, 3, 5
@@ -211,11 +212,10 @@ def _memory(octets: bytes) -> ctypes.Array[ctypes.c_char]:
 
 def _bpf(command: int, attributes: bytes) -> tuple[int, bytes]:
     """What the call returns, and the attributes as the kernel left them."""
-    number = _NUMBERS.get(platform.machine())
-    if number is None:
+    if _NUMBER is None:
         raise OSError(errno.ENOSYS, f"bpf(2) has no known number on {platform.machine()}")
     given = _memory(attributes.ljust(_ATTRIBUTES, b"\0"))
-    result = _libc.syscall(number, command, given, ctypes.c_uint(_ATTRIBUTES))
+    result = _libc.syscall(_NUMBER, command, given, ctypes.c_uint(_ATTRIBUTES))
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
