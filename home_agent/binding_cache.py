@@ -228,7 +228,7 @@ class BindingCache:
         old = self._bindings.get(home)
         stays = old is not None and is_where(old, binding)
         if old is not None and not stays:
-            self._retire(home, path_of(old, old.encapsulation, self._link_mtu), binding, now)
+            self._retire(old, binding, now)
         self._bindings[home] = binding
         self._released.pop(home, None)
         self._asked.discard(home)
@@ -317,14 +317,17 @@ class BindingCache:
         old = self._old_paths.get(binding.home_address)
         return path, accept if old is None else (*accept, old[1])
 
-    def _retire(self, home: IPv6Address, old: TunnelPath, new: Binding, now: float) -> None:
-        live = path_of(new, new.encapsulation, self._link_mtu)
+    def _retire(self, old: Binding, new: Binding, now: float) -> None:
         if old.encapsulation.protected:
             return  # the keys say who sends, and from where does not matter
-        if replace(old, link_mtu=live.link_mtu) == live:
-            return  # the same way, with another MTU
-        if old not in accepted_paths(new, self._link_mtu, self._tlv):
-            self._old_paths[home] = (now + OLD_PATH_GRACE, old)
+        path = path_of(old, old.encapsulation, self._link_mtu)
+        live = path_of(new, new.encapsulation, self._link_mtu)
+        if path.remote == live.remote:
+            if replace(path, link_mtu=live.link_mtu) == live:
+                return  # the same way, with another MTU
+            if path in accepted_paths(new, self._link_mtu, self._tlv):
+                return
+        self._old_paths[new.home_address] = (now + OLD_PATH_GRACE, path)
 
     def _remove(self, home: IPv6Address) -> Binding | None:
         binding = self._bindings.pop(home, None)

@@ -36,14 +36,15 @@ class Encapsulation(Enum):
     ESP_UDP = "esp-udp"
     """Tunnel-mode ESP in UDP port 4500: protected payload on IPv4 links."""
 
-    @property
-    def in_udp(self) -> bool:
-        return self not in (Encapsulation.IP_IN_IP, Encapsulation.ESP)
+    # Worked out once: both are asked for several times with every Binding Update.
+    in_udp: bool
+    protected: bool
+    """Whether only the two ends can read and write what travels."""
 
-    @property
-    def protected(self) -> bool:
-        """Whether only the two ends can read and write what travels."""
-        return self in (Encapsulation.ESP, Encapsulation.ESP_UDP)
+    def __init__(self, name: str) -> None:
+        words = name.split("-")
+        self.in_udp = "udp" in words
+        self.protected = "esp" in words
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,25 +41,15 @@ class Integrity(Enum):
     HMAC_SHA1_96 = "hmac-sha1-96"
     HMAC_SHA256_128 = "hmac-sha256-128"
 
-    @property
-    def digest(self) -> str:
-        match self:
-            case Integrity.HMAC_SHA1_96:
-                return "sha1"
-            case Integrity.HMAC_SHA256_128:
-                return "sha256"
-            case _:
-                assert_never(self)
+    digest: str
+    key_size: int
+    """Octets: the digest's own length, which both RFCs fix."""
+    icv_size: int
+    """Octets of the digest that travel."""
 
-    @property
-    def key_size(self) -> int:
-        """Octets: the digest's own length, which both RFCs fix."""
-        return 20 if self is Integrity.HMAC_SHA1_96 else 32
-
-    @property
-    def icv_size(self) -> int:
-        """Octets of the digest that travel."""
-        return 12 if self is Integrity.HMAC_SHA1_96 else 16
+    def __init__(self, name: str) -> None:
+        sha1 = name == "hmac-sha1-96"
+        self.digest, self.key_size, self.icv_size = ("sha1", 20, 12) if sha1 else ("sha256", 32, 16)
 
 
 class Encryption(Enum):
@@ -68,18 +58,15 @@ class Encryption(Enum):
     NULL = "null"
     AES_CBC = "aes-cbc"
 
-    @property
-    def key_sizes(self) -> tuple[int, ...]:
-        return _AES_KEY_SIZES if self is Encryption.AES_CBC else (0,)
+    key_sizes: tuple[int, ...]
+    block: int
+    """What the padded plaintext is a multiple of, in octets."""
+    iv_size: int
 
-    @property
-    def block(self) -> int:
-        """What the padded plaintext is a multiple of, in octets."""
-        return _AES_BLOCK if self is Encryption.AES_CBC else 4
-
-    @property
-    def iv_size(self) -> int:
-        return _AES_BLOCK if self is Encryption.AES_CBC else 0
+    def __init__(self, name: str) -> None:
+        aes = name == "aes-cbc"
+        self.key_sizes = _AES_KEY_SIZES if aes else (0,)
+        self.block, self.iv_size = (_AES_BLOCK, _AES_BLOCK) if aes else (4, 0)
 
 
 @dataclass(frozen=True, slots=True)

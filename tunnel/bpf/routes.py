@@ -6,6 +6,7 @@ Performs I/O (maps). A handover replaces one element, which programs see before 
 from __future__ import annotations
 
 import errno
+from collections import deque
 from dataclasses import replace
 
 from tunnel.bpf import layout
@@ -17,8 +18,8 @@ from tunnel.forwarding import ForwardingTable, Network, Way
 from tunnel.path import HELD, TunnelPath
 from tunnel.plane import Carrier
 
-_Seen = tuple[Exit | None, tuple[KernelPeer, ...]]
-"""Of a way: how packets leave by it, and whose are taken in."""
+_RESTING = 1024
+"""Lanes that wait before one of them is used again."""
 _NO_LANE = 0
 """Of routes by which nothing leaves, and of those for which no lane is left."""
 
@@ -30,9 +31,11 @@ class Lanes:
         self._map = Map(MapType.ARRAY, "mip_tallies", 4, layout.TALLY_SIZE, capacity + 1, MapFlag.MMAPABLE)
         self._memory = self._map.memory((capacity + 1) * layout.TALLY_SIZE)
         self._numbers = memoryview(self._memory).cast("Q")
-        self._lanes: dict[TunnelPath, int] = {}
-        self._users: dict[TunnelPath, int] = {}
-        self._free = list(range(capacity, 0, -1))
+        self._capacity = capacity
+        self._used: dict[TunnelPath, tuple[int, int]] = {}
+        """The lane of each path, and how many routes use it."""
+        self._rested: deque[int] = deque()
+        """Lanes that were given back, the first first."""
         self._most = 0
 
     @property
@@ -41,33 +44,32 @@ class Lanes:
 
     def take(self, path: TunnelPath) -> int:
         """The lane of `path`, for one more route."""
-        lane = self._lanes.get(path)
-        if lane is None:
-            if not self._free:
+        lane, users = self._used.get(path, (_NO_LANE, 0))
+        if not users:
+            lane = self._free()
+            if lane == _NO_LANE:
                 return _NO_LANE
-            lane = self._lanes[path] = self._free.pop()
-            self._most = max(self._most, lane)
             for fresh in (layout.SENT_AT, layout.ASKED_AT):
                 self._numbers[self._place(lane, fresh)] = 0
-        self._users[path] = self._users.get(path, 0) + 1
+        self._used[path] = lane, users + 1
         return lane
 
     def give_back(self, path: TunnelPath) -> None:
         """One route less uses `path`. Counts stay: they are summed over all paths there ever were."""
-        users = self._users.get(path, 0)
+        lane, users = self._used.get(path, (_NO_LANE, 0))
         if users > 1:
-            self._users[path] = users - 1
+            self._used[path] = lane, users - 1
         elif users:
-            del self._users[path]
-            self._free.insert(0, self._lanes.pop(path))  # last used, last taken: a program may still count
+            del self._used[path]
+            self._rested.append(lane)
 
     def at(self, lane: int, field: int) -> int:
         """A field of a tally, in its own unit."""
         return self._numbers[self._place(lane, field)]
 
     def sent_at(self, path: TunnelPath) -> float:
-        lane = self._lanes.get(path)
-        return 0.0 if lane is None else self.at(lane, layout.SENT_AT) / 1e9
+        lane, users = self._used.get(path, (_NO_LANE, 0))
+        return self.at(lane, layout.SENT_AT) / 1e9 if users else 0.0
 
     def total(self, field: int) -> int:
         return sum(self._column(field))
@@ -81,8 +83,23 @@ class Lanes:
         self._memory.close()
         self._map.close()
 
+    def _free(self) -> int:
+        """A lane that nobody uses, _NO_LANE if there is none.
+
+        One that was given back rests for a while, since a program may still count there; but it is taken
+        before one that was never used, which would be another page of memory in the long run.
+        """
+        fresh = self._most < self._capacity
+        if self._rested and (len(self._rested) > _RESTING or not fresh):
+            return self._rested.popleft()
+        if not fresh:
+            return _NO_LANE
+        self._most += 1
+        return self._most
+
     def _column(self, field: int) -> memoryview:
-        return self._numbers[field // 8 :: layout.TALLY_SIZE // 8]
+        """Of the lanes that were ever used: what was never looked at takes no memory."""
+        return self._numbers[field // 8 : self._place(self._most + 1, 0) : layout.TALLY_SIZE // 8]
 
     def _place(self, lane: int, field: int) -> int:
         return (lane * layout.TALLY_SIZE + field) // 8
@@ -106,44 +123,43 @@ class KernelRoutes:
     def install(self, table: ForwardingTable, carriers: Carriers) -> None:
         """Change what is not as in `table`."""
         older, self._table = self._table, table
-        seen: dict[int, _Seen] = {}  # all destinations of a mobile node share one way
+        values: dict[int, bytes] = {}  # all destinations of a mobile node share one way
         for prefix, way in table.changed_since(older):
             if way is None:
                 self._remove(prefix)
-                continue
-            known = seen.get(id(way))
-            if known is None:
-                known = seen[id(way)] = self._seen(way, carriers)
-            self._put(prefix, way.path, known)
+            else:
+                self._put(prefix, way, carriers, values)
 
     def resolve(self, carriers: Carriers) -> None:
         """The carriers are others than before: so are own ports and links."""
         for route in self._table.routes:
-            self._put(route.prefix, route.path, self._seen(route.way, carriers))
+            self._put(route.prefix, route.way, carriers, {})
 
     def close(self) -> None:
         self.lanes.close()
         self.homes.close()
         self.networks.close()
 
-    def _seen(self, way: Way, carriers: Carriers) -> _Seen:
-        """What programs can do of `way`."""
-        found = (_peer(path, carriers) for path in (way.path, *way.accept))
-        peers = tuple(dict.fromkeys(peer for peer in found if peer is not None))
-        return self._exit(way.path, carriers), peers
-
-    def _put(self, prefix: Network, path: TunnelPath, seen: _Seen) -> None:
-        leaving, peers = seen
-        if leaving is None and not peers:
-            self._remove(prefix)
-            return
-        value = encode_route(self.lanes.take(path), leaving, peers)
-        if self._write(prefix, value):
+    def _put(self, prefix: Network, way: Way, carriers: Carriers, values: dict[int, bytes]) -> None:
+        """`values` has those of the ways that were put by the same installation."""
+        lane = self.lanes.take(way.path)
+        value = values.get(id(way))
+        if value is None:
+            value = values[id(way)] = self._value(lane, way, carriers)
+        if value and self._write(prefix, value):
             _, key = self._element(prefix)
             self._release(key)
-            self._paths[key] = path
-        else:
-            self.lanes.give_back(path)
+            self._paths[key] = way.path
+            return
+        self.lanes.give_back(way.path)
+        self._remove(prefix)  # rather no route than the one of before
+
+    def _value(self, lane: int, way: Way, carriers: Carriers) -> bytes:
+        """What programs can do of `way`; empty if that is nothing."""
+        found = (_peer(path, carriers) for path in (way.path, *way.accept))
+        peers = tuple(dict.fromkeys(peer for peer in found if peer is not None))
+        leaving = self._exit(way.path, carriers)
+        return encode_route(lane, leaving, peers) if leaving is not None or peers else b""
 
     def _exit(self, path: TunnelPath, carriers: Carriers) -> Exit | None:
         """How a program sends by `path`; None if it cannot, or if there is no way at the moment."""
@@ -165,7 +181,6 @@ class KernelRoutes:
             if error.errno not in (errno.E2BIG, errno.ENOMEM, errno.ENOSPC):
                 raise
             self.turned_away += 1
-            self._remove(prefix)  # rather no route than the one of before
             return False
         return True
 
