@@ -1,7 +1,8 @@
 """PortablePlane: the data plane that works everywhere, and that the faster ones must equal.
 
-Performs I/O. One read, one verdict, one send a packet. RFC 5555 section 4.1; protected payload is sealed and
-opened here: RFC 4303, RFC 3948.
+Performs I/O. The TUN device gives and takes one packet a system call. Sockets take packets of one length as a
+train, or as many messages, where this kernel has that, and else one by one. Of packets that are alike one is
+judged. RFC 5555 section 4.1; protected payload is sealed on its way out: RFC 4303, RFC 3948.
 """
 
 from __future__ import annotations
@@ -9,40 +10,30 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 from typing import assert_never
 
-from tunnel.carriers import reason_not_sent
-from tunnel.control_intake import ControlIntake
+from tunnel.carriers import Carriers, reason_not_sent
+from tunnel.encapsulation import tos_of
 from tunnel.endpoint import Endpoint, Role
-from tunnel.lane import Control, Lane, Pieces, Reply
-from tunnel.loop import BATCH, Drain, PlaneLoop
+from tunnel.lane import Lane, Pieces, Reply
+from tunnel.likeness import UNLIKE, likeness
+from tunnel.loop import BATCH
 from tunnel.path import HELD, Drop, TunnelPath
-from tunnel.plane import (
-    Carrier,
-    Device,
-    Intake,
-    IntakeKind,
-    OnControl,
-    OnFault,
-    OnSilence,
-)
+from tunnel.plane import Device, OnControl, OnFault, OnSilence, TrainSender
+from tunnel.receiving import ReceivingPlane
 from tunnel.recent import RecentPackets
 from tunnel.silence import Silence
 
 _LARGEST = 65536
-_ANCILLARY = 32  # octets: room for one TOS or traffic class
-
-TUN_REFUSED = Drop("tun-refused")
-TUN_GONE = Drop("tun-gone")
-_GONE = (errno.EBADF, errno.EBADFD)
+_ROWS = 98_304  # octets to begin with; more than one train has
+NO_TRAINS = (errno.EINVAL, errno.EIO, errno.EOPNOTSUPP)
 
 
-class PortablePlane(PlaneLoop):
+class PortablePlane(ReceivingPlane):
     """A DataPlane of system calls and Python. See `tunnel.plane.DataPlane` for what each method means."""
 
     def __init__(
@@ -55,10 +46,13 @@ class PortablePlane(PlaneLoop):
     ) -> None:
         self._on_silence = on_silence
         self._silence = Silence()
-        self._control = ControlIntake(endpoint, on_control)
         self._recent = RecentPackets(by_source=endpoint.role is Role.MOBILE_NODE)
-        self._write: Callable[[bytes], object] = bytes
-        super().__init__(device, endpoint, on_fault)
+        self._waiting: list[bytes] = []
+        self._waiting_lane: Lane | None = None
+        self._rows = memoryview(bytearray(_ROWS))
+        self._departed = self._departed_octets = 0
+        super().__init__(device, endpoint, on_control, on_fault)
+        self._carriers = Carriers(trains=True)
 
     def send_again(self, homes: Iterable[IPv4Network | IPv6Network], since: float) -> None:
         self._post(partial(self._send_again, tuple(homes), since))
@@ -66,59 +60,87 @@ class PortablePlane(PlaneLoop):
     def announce(self, path: TunnelPath, idle: float) -> None:
         self._order(partial(self._announce, path, idle))
 
-    def _use(self, device: Device) -> None:
-        super()._use(device)
-        self._write = self._writer(self._tun)
-
-    def _writer(self, tun: int) -> Callable[[bytes], object]:
-        """How one packet is written to the TUN device."""
-        return partial(os.write, tun)
-
     # ---- the thread: everything below runs in it ---------------------------------------------------------
-    def _drain_of(self, kind: IntakeKind) -> Drain:
-        match kind:
-            case IntakeKind.UDP:
-                return self._drain_udp
-            case IntakeKind.RAW_IPV4:
-                return self._drain_raw_ipv4
-            case IntakeKind.RAW_IPV6:
-                return self._drain_raw_ipv6
-            case IntakeKind.CONTROL:
-                return self._control.drain
-            case IntakeKind.UDP_ESP:
-                return self._drain_udp_esp
-            case IntakeKind.RAW_IPV6_ESP:
-                return self._drain_raw_ipv6_esp
-            case _:
-                assert_never(kind)
-
     def _drain_tun(self) -> None:
         tun, read, outbound = self._tun, os.read, self._endpoint.outbound
+        remember, number, waiting = self._recent.remember, int.from_bytes, self._waiting
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        packets = octets = 0
-        remember = self._recent.remember
+        self._departed = self._departed_octets = 0
+        size, (span, mask, key) = 0, UNLIKE
         try:
             for _ in BATCH:
                 packet = read(tun, _LARGEST)
                 remember((now, packet))
+                if len(packet) == size and number(packet[:span], "big") & mask == key:
+                    waiting.append(packet)
+                    continue
+                self._board(now)
+                size, (span, mask, key) = 0, UNLIKE
                 lane = outbound(packet, now)
-                if not isinstance(lane, Lane):
+                if isinstance(lane, Lane):
+                    waiting.append(packet)
+                    self._waiting_lane = lane
+                    size, (span, mask, key) = len(packet), likeness(packet)
+                else:
                     self._unusual(lane, now)
-                    continue
-                send = lane.send or self._carriers.connect(lane, self._endpoint)
-                try:
-                    send(packet)
-                except OSError as error:
-                    self._send_failed(lane, packet, error, now)
-                    continue
-                lane.sent_at = now
-                packets += 1
-                octets += len(packet)
         except BlockingIOError:
             pass
         except OSError as error:
             self._tun_failed(error)
-        self._have_sent(packets, octets, now)
+        self._board(now)
+        self._have_sent(self._departed, self._departed_octets, now)
+
+    def _board(self, now: float) -> None:
+        """Let the packets that wait leave: one as it is, more of them, which are alike, as trains."""
+        waiting, lane = self._waiting, self._waiting_lane
+        if not waiting or lane is None:
+            return
+        sender = self._train_sender(lane) if len(waiting) > 1 else None
+        while sender is not None and waiting:
+            try:
+                sent = self._send_train(sender, waiting)
+            except OSError as error:
+                if error.errno in NO_TRAINS:
+                    lane.train = None  # until the lane is connected again, perhaps through another link
+                elif error.errno != errno.EMSGSIZE:
+                    self._endpoint.drop(reason_not_sent(error), len(waiting))
+                    waiting.clear()
+                break
+            lane.sent_at = now
+            self._departed += sent
+            self._departed_octets += sent * len(waiting[0])
+            del waiting[:sent]
+        for packet in waiting:
+            self._send_by(lane, packet, now)
+        waiting.clear()
+
+    def _send_train(self, sender: TrainSender, packets: list[bytes]) -> int:
+        """Send some of these packets, which are alike; how many have left."""
+        first = packets[0]
+        before, after = sender.framing(first[0] >> 4, len(first))
+        width = len(before) + len(first) + len(after)
+        rows = before + (after + before).join(packets[: sender.most(width)]) + after
+        if len(rows) > len(self._rows):
+            self._rows = memoryview(bytearray(len(rows)))
+        self._rows[: len(rows)] = rows  # always in the same place, so that vectors to them need no change
+        return sender.send(self._rows[: len(rows)], width, tos_of(first))
+
+    def _train_sender(self, lane: Lane) -> TrainSender | None:
+        """None where no trains go; then packets leave one by one, and are refused one by one."""
+        if lane.send is None:
+            self._carriers.connect(lane, self._endpoint)
+        return lane.train if lane.send is not None else None
+
+    def _send_by(self, lane: Lane, packet: bytes, now: float) -> None:
+        send = lane.send or self._carriers.connect(lane, self._endpoint)
+        try:
+            send(packet)
+        except OSError as error:
+            self._send_failed(lane, packet, error, now)
+            return
+        lane.sent_at = now
+        self._departed += 1
+        self._departed_octets += len(packet)
 
     def _have_sent(self, packets: int, octets: int, now: float) -> None:
         """Count a turn of the TUN device."""
@@ -126,70 +148,6 @@ class PortablePlane(PlaneLoop):
         self._tx_bytes += octets
         if packets and self._on_silence is not None and self._silence.sent(now, self._received_at):
             self._on_silence()
-
-    def _drain_udp(self, carrier: Carrier, intake: Intake) -> None:
-        receive, inbound = intake.socket.recvmsg, self._endpoint.inbound
-        for _ in BATCH:
-            payload, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
-            verdict = inbound(peer, payload, ancillary[0][2][0] if ancillary else 0)
-            if isinstance(verdict, bytes):
-                self._deliver(verdict)
-            elif isinstance(verdict, Control):
-                self._control.hand_over(carrier, peer, payload)
-
-    def _drain_raw_ipv4(self, carrier: Carrier, intake: Intake) -> None:
-        receive, inbound = intake.socket.recvfrom, self._endpoint.inbound
-        for _ in BATCH:
-            outer, peer = receive(_LARGEST)
-            payload = outer[(outer[0] & 0x0F) * 4 :]
-            verdict = inbound(peer, payload, outer[1])
-            if isinstance(verdict, bytes):
-                self._deliver(verdict)
-            elif isinstance(verdict, Control):
-                self._control.hand_over(carrier, peer, payload)
-
-    def _drain_raw_ipv6(self, carrier: Carrier, intake: Intake) -> None:
-        receive, inbound = intake.socket.recvmsg, self._endpoint.inbound
-        for _ in BATCH:
-            payload, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
-            traffic_class = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else 0
-            verdict = inbound(peer, payload, traffic_class)
-            if isinstance(verdict, bytes):
-                self._deliver(verdict)
-            elif isinstance(verdict, Control):
-                self._control.hand_over(carrier, peer, payload)
-
-    def _drain_udp_esp(self, carrier: Carrier, intake: Intake) -> None:
-        receive, inbound = intake.socket.recvmsg, self._endpoint.inbound_4500
-        for _ in BATCH:
-            datagram, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
-            verdict = inbound(peer, datagram, ancillary[0][2][0] if ancillary else 0)
-            if isinstance(verdict, bytes):
-                self._deliver(verdict)
-
-    def _drain_raw_ipv6_esp(self, carrier: Carrier, intake: Intake) -> None:
-        receive, endpoint = intake.socket.recvmsg, self._endpoint
-        for _ in BATCH:
-            esp, ancillary, _flags, peer = receive(_LARGEST, _ANCILLARY)
-            if not endpoint.has_keys(int.from_bytes(esp[:4], "big")):
-                continue  # signalling at home, which comes through the packet socket as well
-            traffic_class = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else 0
-            verdict = endpoint.inbound_protected((peer[0], 0), esp, traffic_class)
-            if isinstance(verdict, bytes):
-                self._deliver(verdict)
-
-    def _deliver(self, packet: bytes) -> None:
-        try:
-            self._write(packet)
-        except OSError as error:
-            self._not_delivered(error)
-            return
-        self._rx_packets += 1
-        self._rx_bytes += len(packet)
-
-    def _not_delivered(self, error: OSError, packets: int = 1) -> None:
-        # A device that is gone is reported by its own drain, which the kernel wakes for that.
-        self._endpoint.drop(TUN_GONE if error.errno in _GONE else TUN_REFUSED, packets)
 
     def _send_again(self, homes: tuple[IPv4Network | IPv6Network, ...], since: float) -> None:
         now = time.clock_gettime(time.CLOCK_BOOTTIME)

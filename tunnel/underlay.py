@@ -20,10 +20,10 @@ from typing import assert_never
 from tunnel.control_filter import accept_nothing
 from tunnel.encapsulation import tos_of, wrap
 from tunnel.framing import framing_of
-from tunnel.offload.trains import Address, CheckedUdpTrain, Marks, RawTrain, SealedTrain, UdpTrain
 from tunnel.outer import outer_fragments
 from tunnel.path import Encapsulation, TunnelPath
 from tunnel.plane import Intake, IntakeKind, Seal, Send, TrainSender
+from tunnel.trains.senders import Address, CheckedUdpTrain, Marks, RawTrain, SealedTrain, UdpTrain
 from tunnel.underlay_sockets import (
     HOP_LIMIT,
     SO_NO_CHECK,

@@ -44,7 +44,12 @@ FORMATS = [
 
 
 def black_hole(end: End, most: int) -> None:
-    """Whatever arrives in larger packets is dropped, before anybody puts fragments together."""
+    """Whatever arrives in larger packets is dropped, before anybody puts fragments together.
+
+    As on a cable no train passes whole: those of this end are cut where they leave.
+    """
+    cut = f"ip -n {end.namespace} link set one gso_max_segs 1"
+    subprocess.run(cut.split(), check=True)
     rule = f'iifname "one" meta length > {most} counter drop'
     rules = (
         f"table inet hole {{\nchain narrow {{\ntype filter hook prerouting priority -450\n{rule}\n}}\n}}\n"

@@ -28,6 +28,8 @@ _SLOT = 65536 + 2048 + 64
 """Room for any packet; not a power of two, or the slots would compete for the same lines of the caches."""
 _DONTWAIT = socket.MSG_DONTWAIT
 
+_NO_NAMES, _NO_CONTROLS = bytes(_MOST * _NAME), bytes(_MOST * _CONTROL_ROOM)
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _sendmmsg, _recvmmsg = _libc.sendmmsg, _libc.recvmmsg
 _sendmmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int]
@@ -53,6 +55,7 @@ class Outbox:
         self._marks = marks
         self._name = bytearray(_socket_address(opened.family, address))
         self._vectors = bytearray(_MOST * _VECTOR.size)
+        self._laid_out = (0, 0)
         self._control = bytearray(_CONTROL.size)
         self._messages = bytearray()
         self._tos = -1
@@ -80,13 +83,23 @@ class Outbox:
         self._point(tos)
         first, length = _address_of(rows), len(rows)
         count = min(-(-length // width), _MOST)
-        for i in range(count):
-            start = i * width
-            _VECTOR.pack_into(self._vectors, i * _VECTOR.size, first + start, min(width, length - start))
+        self._lay_out(first, width)
+        last = (count - 1) * width
+        _VECTOR.pack_into(self._vectors, (count - 1) * _VECTOR.size, first + last, min(width, length - last))
         sent: int = _sendmmsg(self._socket.fileno(), self._start, count, _DONTWAIT)
+        if length - last < width:
+            _VECTOR.pack_into(self._vectors, (count - 1) * _VECTOR.size, first + last, width)
         if sent < 0:
             raise _failure()
         return sent
+
+    def _lay_out(self, first: int, width: int) -> None:
+        """Point to rows; those of another length, or elsewhere, are the exception."""
+        if self._laid_out == (first, width):
+            return
+        self._laid_out = (first, width)
+        for i in range(_MOST):
+            _VECTOR.pack_into(self._vectors, i * _VECTOR.size, first + i * width, width)
 
 
 def _socket_address(family: int, address: Peer) -> bytes:
@@ -143,6 +156,7 @@ class Inbox:
     def receive(self, opened: socket.socket) -> Iterator[Batch]:
         """Up to 64 messages; BlockingIOError if there is none. The slots are valid until the next call."""
         self._messages[:] = self._blank
+        self._names[:], self._controls[:] = _NO_NAMES, _NO_CONTROLS
         count: int = _recvmmsg(opened.fileno(), self._start, _MOST, _DONTWAIT, None)
         if count < 0:
             raise _failure()
@@ -150,6 +164,10 @@ class Inbox:
 
     def alike(self, batch: Batch, octets: int) -> Iterator[tuple[int, int]]:
         """The parts of a batch, as `first` and `last`, whose messages begin with the same octets."""
+        first, last = batch.first * _SLOT, batch.last * _SLOT
+        if all(_is_uniform(self._view[first + i : last : _SLOT].tobytes(), 1) for i in range(octets)):
+            yield batch.first, batch.last
+            return
         first, begins = batch.first, bytes(self.slot(batch.first, octets))
         for number in range(batch.first + 1, batch.last):
             if self.slot(number, octets) != begins:
@@ -163,6 +181,13 @@ class Inbox:
 
     def _batches(self, family: int, count: int) -> Iterator[Batch]:
         names, lengths = self._names, self._lengths
+        if (
+            _is_uniform(lengths[:count].tobytes(), lengths.itemsize)
+            and _is_uniform(names[: count * _NAME], _NAME)
+            and _is_uniform(self._controls[: count * _CONTROL_ROOM], _CONTROL_ROOM)
+        ):
+            yield Batch(_peer(family, bytes(names[:_NAME])), self._tos(0), lengths[0], 0, count)
+            return
         first = 0
         name, tos, size = bytes(names[:_NAME]), self._tos(0), lengths[0]
         for i in range(1, count):
@@ -179,6 +204,11 @@ class Inbox:
             return 0
         start = number * _CONTROL_ROOM + _CONTROL_HEADER
         return int.from_bytes(self._controls[start : start + 4], sys.byteorder)
+
+
+def _is_uniform(octets: bytes | bytearray, size: int) -> bool:
+    """Whether these are the same `size` octets again and again."""
+    return octets == octets[:size] * (len(octets) // size)
 
 
 def _peer(family: int, name: bytes) -> Peer:

@@ -11,9 +11,9 @@ import socket
 import struct
 
 from tunnel.framing import Framing
-from tunnel.offload.messages import Outbox
 from tunnel.payload_esp import SEALED_AFTER, SEALED_BEFORE
 from tunnel.plane import Seal, TrainSender
+from tunnel.trains.messages import Outbox
 from tunnel.underlay_sockets import SO_NO_CHECK
 
 Marks = tuple[list[tuple[int, int, bytes]], ...]

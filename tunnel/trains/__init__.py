@@ -1,0 +1,1 @@
+"""Many packets a system call, wherever sockets of this kernel take them."""
