@@ -24,6 +24,7 @@ from home_agent.control import Control
 from home_agent.desired import endpoint
 from home_agent.door import door_for
 from home_agent.events import ControlReceived, Event, Start
+from home_agent.lookout import Lookout
 from home_agent.node import HomeAgent
 from home_agent.proxy import HomeLink
 from home_agent.shell import Shell
@@ -38,6 +39,7 @@ from runtime.mailbox import Mailbox
 from runtime.service import Notifier, Watchdog
 from runtime.settings import ConfigError
 from runtime.version import VERSION
+from tunnel.alterations import Alterations
 from tunnel.authentication import AuthenticationAssociation, Keys
 from tunnel.endpoint import Endpoint, Role
 from tunnel.kernel import MARK, KernelError, Owner
@@ -53,8 +55,6 @@ from wire.esp import UDP_PORT_NAT_TRAVERSAL
 DEFAULT_CONFIGURATION = "/etc/home-agent/home-agent.toml"
 DATABASE = "bindings.sqlite"
 CONFIGURATION_INVALID = 7
-REPAIR_INTERVAL = 30.0
-"""Seconds between looks at whether somebody else changed our routes."""
 ADDRESS_PATIENCE = 5.0
 """Seconds to wait for an own address that is still tentative, as right after boot."""
 EPOCH = 1577836800
@@ -161,7 +161,11 @@ class Daemon:
             for underlay in await self._underlays():
                 shell.use(underlay)
             self._answer_anycast(stack)
-            await self._serve(control, shell)
+            alterations = Alterations(kernel.port)
+            stack.callback(alterations.close)
+            lookout = Lookout(alterations, shell.repair)
+            stack.callback(lookout.close)
+            await self._serve(control)
 
     def _remembering(self, store: Store, link_mtu: int) -> HomeAgent:
         configuration = self._configuration
@@ -230,7 +234,7 @@ class Daemon:
                     raise OSError(error.errno, f"no sockets at {address}: {why}") from None
             await asyncio.sleep(0.1)
 
-    async def _serve(self, control: Control, shell: Shell) -> None:
+    async def _serve(self, control: Control) -> None:
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
@@ -241,11 +245,7 @@ class Daemon:
         self._notifier.ready("running")
         self._log.info("ready", "serving", interface=self._configuration.home_agent.interface)
         try:
-            while not stopped.is_set():
-                try:
-                    await asyncio.wait_for(stopped.wait(), REPAIR_INTERVAL)
-                except TimeoutError:
-                    shell.repair()
+            await stopped.wait()
         finally:
             control.state = "stopping"
             self._notifier.stopping()

@@ -564,6 +564,20 @@ def test_routes_and_proxies_that_somebody_removed_come_back_with_the_device(lapt
     wait_until(lambda: world.pings(HOME4, number=1) and world.pings(HOME6, number=1), "a new TUN device", 8)
 
 
+def test_what_another_program_removes_is_heard_of_and_comes_back(laptop: Node) -> None:
+    world = laptop.world
+    assert laptop.register(COA4, Ipv4HomeAddress(HOME4)).accepted
+    world.stop(signal.SIGTERM)  # a daemon that has looked a moment ago makes a pause before it looks again
+    world.start()
+    show = "ip route show proto 191; ip -6 route show proto 191; nft --stateless list table inet home_agent"
+    whole = world.ha.sh(show)
+    assert str(HOME4) in whole
+    assert str(HOME6) in whole
+    world.ha.sh(f"ip route del {HOME4}; ip -6 route del {HOME6}; nft flush table inet home_agent")
+    assert world.ha.sh(show) != whole
+    wait_until(lambda: world.ha.sh(show) == whole, "what was removed", 30)
+
+
 def test_operators_see_and_drop_bindings(laptop: Node) -> None:
     world = laptop.world
     assert laptop.register(COA4, Ipv4HomeAddress(HOME4)).accepted

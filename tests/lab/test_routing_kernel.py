@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.namespace import Namespace
+from tunnel.alterations import Alterations
 from tunnel.guests import NO_GUESTS, Guest
 from tunnel.kernel import (
     MARK,
@@ -672,6 +673,34 @@ def test_the_home_agent_answers_for_bound_home_addresses_and_routes_them_into_th
     assert agent.everything() == with_tun
     tun.close()
     assert agent.everything() == before
+
+
+def test_who_alters_what_is_ours_is_heard_of_and_nobody_else(world: World) -> None:
+    agent = world.ap
+    tun = world.tun("ha0", on=agent)
+    state = world.state(Owner.HOME_AGENT, on=agent)
+    alterations = agent.run(lambda: Alterations(state.port))
+    home = IPv6Address("2001:db8:7::77")
+    guests = NO_GUESTS.changed((), {home: Guest((home,), (home,))})
+    try:
+        agent.run(lambda: state.apply(home_agent_kernel("ha0", 1400, "e0")))
+        alterations.heard()
+        agent.run(lambda: state.apply(home_agent_kernel("ha0", 1400, "e0", guests)))
+        agent.sh("ip route add 192.0.2.0/24 via 192.168.7.50; ip route del 192.0.2.0/24")
+        assert not alterations.heard()
+        for damage in (
+            f"ip -6 route del {home}",
+            "nft flush table inet home_agent",
+            "sysctl -qw net.ipv6.conf.e0.proxy_ndp=0",
+            "ip link set ha0 mtu 1300",
+        ):
+            agent.sh(damage)
+            assert alterations.heard(), damage
+            assert agent.run(state.repair) > 0, damage
+            alterations.heard()
+    finally:
+        alterations.close()
+        tun.close()
 
 
 def test_a_home_agent_keeps_the_router_it_learnt_from_advertisements(world: World) -> None:

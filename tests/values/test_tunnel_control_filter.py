@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import struct
 from ipaddress import IPv6Address
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.values.classic_bpf import run
 from tunnel.control_filter import accept_control, accept_nothing
 from wire.ip import IPv6Header
 
 LOCAL = IPv6Address("2001:db8:99::2")
 NEARLY = [IPv6Address(int(LOCAL) ^ 1 << bit) for bit in (0, 31, 32, 63, 64, 95, 96, 127)]
-
-
-def run(program: bytes, packet: bytes, packet_type: int) -> int:
-    """What classic BPF makes of a packet; a load beyond its end rejects, as in the kernel."""
-    instructions = list(struct.iter_unpack("=HBBI", program))
-    position = accumulator = 0
-    while True:
-        code, if_true, if_false, operand = instructions[position]
-        position += 1
-        if code == 0x20 and operand == 0xFFFFF004:
-            accumulator = packet_type
-        elif code in (0x20, 0x30):
-            size = 4 if code == 0x20 else 1
-            if operand + size > len(packet):
-                return 0
-            accumulator = int.from_bytes(packet[operand : operand + size], "big")
-        elif code == 0x15:
-            position += if_true if accumulator == operand else if_false
-        else:
-            assert code == 0x06
-            return operand
 
 
 @given(
