@@ -56,6 +56,14 @@ class SendAgain:
 
 
 @dataclass(frozen=True, slots=True)
+class SendOnLink:
+    """The same for who is at home now: send it on the home link, after the answer."""
+
+    homes: tuple[IPv4Network | IPv6Network, ...]
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class Defend:
     """These addresses are this home agent's to defend on the home link; announce the new ones.
 
@@ -98,6 +106,7 @@ Action = (
     | ConfigureEndpoint
     | InstallTable
     | SendAgain
+    | SendOnLink
     | Defend
     | ProbeAddresses
     | SendControl

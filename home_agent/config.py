@@ -13,6 +13,7 @@ import msgspec
 
 from runtime.settings import ConfigError, decode_toml, line_of
 from runtime.toml_lines import KeyPath, key_lines
+from tunnel.link_filter import MOST
 from tunnel.plane import DataPlaneChoice
 from wire.options import NATKATIMEOUT
 from wire.profile import Profile, profile_named
@@ -50,6 +51,8 @@ class HomeLinkSection(_Section, frozen=True):
     ipv4_prefix_length: Annotated[int, msgspec.Meta(ge=8, le=30)] = 24
     """The largest IPv4 prefix that one mobile router gets, by its length."""
     duplicate_address_detection: bool = True
+    overhear: bool = True
+    """Keep for two seconds what is sent on the home link to configured home addresses, for who just left."""
     anycast: bool = True
     """Answer home agent discovery at the anycast address of `ipv6_prefix`."""
     prefix_valid_lifetime: Annotated[int, msgspec.Meta(ge=8, le=0xFFFFFFFF)] = 2592000
@@ -150,6 +153,14 @@ class Configuration(_Section, frozen=True):
     @property
     def profile(self) -> Profile:
         return profile_named(self.wire.profile)
+
+    @property
+    def overheard(self) -> frozenset[IPv4Address | IPv6Address]:
+        """The home addresses that the home link is watched for: none if a filter takes fewer."""
+        nodes = self.mobile_node if self.home_link.overhear else ()
+        homes = {address for node in nodes for address in (node.home_address, node.ipv4)}
+        addresses = frozenset(home for home in homes if not isinstance(home, str))
+        return addresses if len(addresses) <= MOST else frozenset()
 
     def force_udp(self, node: MobileNode) -> ForceUdp:
         return node.force_udp or self.tunnel.force_udp

@@ -84,7 +84,12 @@ class Daemon:
         configuration, own = self._configuration, self._configuration.home_agent
         self._runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
-            link = HomeLink(own.interface, own.ipv6, lambda text: self._log.warning("home-link", text))
+            link = HomeLink(
+                own.interface,
+                own.ipv6,
+                lambda text: self._log.warning("home-link", text),
+                configuration.overheard,
+            )
             stack.callback(link.close)
             store = Store(self._state / DATABASE)
             stack.callback(store.close)

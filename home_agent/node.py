@@ -22,6 +22,7 @@ from home_agent.actions import (
     Report,
     SendAgain,
     SendControl,
+    SendOnLink,
 )
 from home_agent.associations import Associations
 from home_agent.authentication import About, Refusal
@@ -194,7 +195,7 @@ class HomeAgent:
         odd = astray(packet, arrival, self.configuration.home_agent.ipv6)
         if odd or not self._refusals.spend((home, refusal.status), now):
             return []
-        nat = nat_detection(Request(self.nodes[home], packet, update, arrival), self.books)
+        nat = nat_detection(Request(self.nodes[home], packet, update, arrival, now), self.books)
         ack = BindingAck(refusal.status, update.sequence, 0, options=() if nat is None else (nat,))
         actions = self._send(home, reply_to(packet, ack), arrival, refusal, now, remember=False)
         return [*actions, self._rejected(home, refusal.status)]
@@ -206,7 +207,7 @@ class HomeAgent:
             return self._ignore(odd, home)
         match packet.message:
             case BindingUpdate() as update:
-                request = Request(self.nodes[home], packet, update, arrival)
+                request = Request(self.nodes[home], packet, update, arrival, now)
                 dialect = in_update(update, self.configuration.profile, not request.in_udp)
                 self.tally.accounts[home].note_dialect(dialect, now)
                 return self._update(request, now)
@@ -298,6 +299,9 @@ class HomeAgent:
         ack = BindingAck(BindingStatus.ACCEPTED, sequence, 0)
         # The kernel lets go of the address first: at home, the answer has to leave on the home link.
         actions = self._settle(home) + self._answer(request, ack, acks, now)
+        interruption = interruption_in(request.update.options)
+        if ended is not None and interruption is not None and request.is_home:
+            actions.append(SendOnLink(ended.home_networks, now - interruption))
         return actions + ([self._report(ended, "removed")] if ended is not None else [])
 
     def _accept(self, request: Request, verdict: Accepted, now: float) -> list[Action]:
@@ -317,8 +321,8 @@ class HomeAgent:
         actions = self._settle(None if same else binding.home_address)
         change = change_between(old, binding)
         interruption = interruption_in(request.update.options)
-        if change == "moved" and interruption is not None:
-            actions.append(SendAgain(binding.home_networks, now - interruption))
+        if change in ("moved", "new") and interruption is not None:
+            actions.append(SendAgain(binding.home_networks, request.received_at - interruption))
         actions += self._answer(request, ack, (*verdict.acks, *shares), now)
         return [*actions, self._report(binding, change, verdict.remark)]
 

@@ -11,10 +11,13 @@ import ctypes
 import fcntl
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
+from tunnel.link_filter import Towards, Watch
+from tunnel.link_memory import LinkMemory
 from tunnel.persistent import PersistentMap
+from tunnel.prefixes import Network
 from wire.neighbours import announcement, claimed_in, probe
 
 Address = IPv4Address | IPv6Address
@@ -60,9 +63,18 @@ class HomeLink:
 
     As long as it is open the interface receives all multicast: neighbours look for bound addresses in
     groups that this host is no member of. `on_problem` gets in words what a system call refused.
+
+    What is sent on it to one of `homes` is kept for a moment, if this host sends it or a switch shows it to
+    all: that of who has just left, and whose switch port or neighbours do not know yet.
     """
 
-    def __init__(self, interface: str, own: IPv6Address, on_problem: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        interface: str,
+        own: IPv6Address,
+        on_problem: Callable[[str], None],
+        homes: frozenset[Address] = frozenset(),
+    ) -> None:
         """OSError if the interface or a privilege is missing."""
         self.interface = interface
         self._own = own
@@ -78,6 +90,8 @@ class HomeLink:
             kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
             self._raw = socket.socket(socket.AF_INET6, kind, socket.IPPROTO_RAW)
             self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+            watch = Watch(interface, (Towards.OTHERS, Towards.LINK), homes, by_source=False)
+            self._memory = LinkMemory(watch, overhear=True) if homes else None
         except OSError:
             self._packet.close()
             raise
@@ -144,8 +158,14 @@ class HomeLink:
             return error.strerror or str(error)
         return None
 
+    def overheard(self, homes: Iterable[Network], since: float) -> Sequence[bytes]:
+        """Packets to `homes` that were on the link since then and not for this host, oldest first."""
+        return () if self._memory is None else self._memory.take(homes, since)
+
     def close(self) -> None:
         self.defend(PersistentMap())
+        if self._memory is not None:
+            self._memory.close()
         self._packet.close()
         self._raw.close()
 

@@ -29,6 +29,8 @@ class Request:
     packet: ControlPacket
     update: BindingUpdate
     arrival: Arrival
+    received_at: float
+    """Seconds of CLOCK_BOOTTIME."""
 
     @property
     def home_address(self) -> IPv6Address:
@@ -48,8 +50,12 @@ class Request:
     @property
     def is_leaving(self) -> bool:
         """A deregistration: lifetime 0, or the care-of address is the home address."""
-        at_home = not self.in_udp and self.ipv6_care_of == self.home_address
-        return self.update.lifetime == 0 or at_home
+        return self.update.lifetime == 0 or self.is_home
+
+    @property
+    def is_home(self) -> bool:
+        """It comes from the home link."""
+        return not self.in_udp and self.ipv6_care_of == self.home_address
 
     @property
     def as_router(self) -> bool:

@@ -21,6 +21,7 @@ from home_agent.actions import (
     Report,
     SendAgain,
     SendControl,
+    SendOnLink,
 )
 from home_agent.events import Probed
 from home_agent.proxy import HomeLink
@@ -33,6 +34,9 @@ from tunnel.persistent import PersistentMap
 from tunnel.plane import DataPlane
 from tunnel.routing import KernelState
 from tunnel.underlay import Underlay
+
+SETTLED = 0.05
+"""Seconds after which the neighbours on the home link know who has an address now. Ours."""
 
 
 class Shell:
@@ -65,6 +69,8 @@ class Shell:
         self._underlays: dict[IPv4Address | IPv6Address, Underlay] = {}
         self._table_wanted: ForwardingTable | None = None
         self._unrepeated: list[SendAgain] = []
+        self._unheard: list[SendAgain] = []
+        self._come_home: list[SendOnLink] = []
         self._kernel_wanted: KernelConfig | None = None
         self._defence_wanted: PersistentMap[IPv4Address | IPv6Address, bool] | None = None
         self._unwritten: dict[IPv6Address, Record] = {}
@@ -83,6 +89,9 @@ class Shell:
         match action:
             case SendAgain():
                 self._unrepeated.append(action)
+                self._flush_soon()
+            case SendOnLink():
+                self._come_home.append(action)
                 self._flush_soon()
             case ConfigureEndpoint(config):
                 self._plane.configure(config)
@@ -151,6 +160,10 @@ class Shell:
         unsent, self._unsent = self._unsent, []
         for action in unsent:
             self._send(action)
+        self._carry_overheard()
+        come_home, self._come_home = self._come_home, []
+        for one in come_home:
+            self._plane.send_on_link(one.homes, one.since, self._link.interface)
 
     def _forward(self) -> None:
         if self._table_wanted is not None:
@@ -159,6 +172,21 @@ class Shell:
         unrepeated, self._unrepeated = self._unrepeated, []
         for again in unrepeated:
             self._plane.send_again(again.homes, again.since)
+            self._unheard.append(again)
+
+    def _carry_overheard(self) -> None:
+        """What was sent to who has left the home link, until the neighbours there knew.
+
+        They need a moment to take in that the address is here now.
+        """
+        unheard, self._unheard = self._unheard, []
+        for again in unheard:
+            self._carry(again)
+            asyncio.get_running_loop().call_later(SETTLED, self._carry, again)
+
+    def _carry(self, again: SendAgain) -> None:
+        if overheard := self._link.overheard(again.homes, again.since):
+            self._plane.carry(overheard)
 
     def _flush_soon(self) -> None:
         if not self._flush_due:

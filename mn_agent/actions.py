@@ -15,6 +15,7 @@ from movement.visit import Ask
 from tunnel.endpoint import EndpointConfig
 from tunnel.forwarding import Route
 from tunnel.kernel import KernelConfig
+from tunnel.link_filter import Watch
 from tunnel.path import TunnelPath
 from wire.http import Page
 from wire.probe import Probe
@@ -128,6 +129,32 @@ class SendAgain:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchLink:
+    """Keep what is sent on the home link, by `watch`; what was kept by the watch before is still there once.
+
+    None: the mobile node is not there.
+    """
+
+    watch: Watch | None
+
+
+@dataclass(frozen=True, slots=True)
+class SendOnLink:
+    """What was sent from `homes` since `since` went into a path that was gone: send it on the home link."""
+
+    homes: tuple[IPv4Network | IPv6Network, ...]
+    since: float
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverKept:
+    """What came to `homes` on the home link before they were at home there is theirs now."""
+
+    homes: tuple[IPv4Network | IPv6Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigureKernel:
     """Addresses, rules, routes and guard of this host are `config` from now on."""
 
@@ -211,6 +238,9 @@ Action = (
     | AnnouncePath
     | ConfigureEndpoint
     | SendAgain
+    | WatchLink
+    | SendOnLink
+    | DeliverKept
     | ConfigureKernel
     | AnnounceHome
     | AskDns

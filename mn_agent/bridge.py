@@ -5,12 +5,12 @@ Pure. Not in the RFCs, see ARCHITECTURE.md; the home agent is told by an option 
 
 from __future__ import annotations
 
-from mn_agent.actions import SendAgain
+from mn_agent.actions import DeliverKept, SendAgain, SendOnLink
 from mn_agent.handover import Handover
 from mn_agent.messages import with_interruption
 from mn_agent.registration_states import Bound
 from tunnel.envelope import ControlPacket
-from tunnel.prefixes import as_network
+from tunnel.prefixes import Network, as_network
 
 LATE_NOTICE = 0.03
 """Seconds for which a link may be dead before the kernel says so. Ours."""
@@ -44,3 +44,12 @@ class Bridge:
         if handover is None or handover.lost_at is None:
             return []
         return [SendAgain(homes, handover.lost_at - LATE_NOTICE)]
+
+    def home(
+        self, homes: tuple[Network, ...], interface: str, handover: Handover | None
+    ) -> list[SendOnLink | DeliverKept]:
+        """The same at home: what was lost, and what came there before the home agent had let go."""
+        arrived = DeliverKept(homes)
+        if handover is None or handover.lost_at is None:
+            return [arrived]
+        return [arrived, SendOnLink(homes, handover.lost_at - LATE_NOTICE, interface)]

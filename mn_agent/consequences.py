@@ -11,6 +11,7 @@ from typing import assert_never
 from mn_agent.actions import Action, AskDns, AskPathUse, Finished, Report, SendControl
 from mn_agent.binding_update_list import Binding, Target
 from mn_agent.choice import ANY, SET_ASIDE
+from mn_agent.desired import homes_of
 from mn_agent.handover import label
 from mn_agent.messages import Reaction, candidate_paths
 from mn_agent.parts import Parts
@@ -27,6 +28,7 @@ from mn_agent.registration_states import (
 )
 from tunnel.envelope import ControlPacket
 from tunnel.path import Drop
+from tunnel.prefixes import as_network
 from wire.mobility import status_text
 
 PATIENCE = 3
@@ -98,8 +100,12 @@ class Consequences:
     def _came_home(self, target: Target, previous: Binding | None, now: float) -> list[Action]:
         if previous is not None:
             self._parts.old_paths.leave(previous.path, now)
-        done = self._parts.journal.end("ok", label(target), None, now)
-        return [] if done is None else [Report("handover", done)]
+        parts = self._parts
+        homes = homes_of(parts.configuration, parts.registration.demands.allocated)
+        interface = target.attachment.interface
+        again = parts.bridge.home(tuple(map(as_network, homes)), interface, parts.journal.current)
+        done = parts.journal.end("ok", label(target), None, now)
+        return [*again] if done is None else [*again, Report("handover", done)]
 
     def _unanswered(self, target: Target, count: int, now: float) -> list[Action]:
         if count < PATIENCE:

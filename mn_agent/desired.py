@@ -18,6 +18,7 @@ from mn_agent.actions import (
     InstallRoutes,
     KeepUnderlays,
     SendProbe,
+    WatchLink,
 )
 from mn_agent.binding_update_list import Binding, HomeAgent, Target
 from mn_agent.choice import policy_of
@@ -42,6 +43,7 @@ from tunnel.kernel import (
     mobile_node_kernel,
     optimistic_addresses,
 )
+from tunnel.link_filter import Towards, Watch
 from tunnel.mobile_network import MobileNetwork, with_mobile_network
 from tunnel.path import Encapsulation, TunnelPath, held
 from tunnel.prefixes import as_network
@@ -101,6 +103,7 @@ def desired(around: Surroundings) -> tuple[Action, ...]:
         ConfigureEndpoint(endpoint(around)),
         InstallRoutes(routes(around)),
         ConfigureKernel(kernel(around)),
+        WatchLink(watched(around)),
         AnnounceHome(*announced(around)),
     )
 
@@ -121,11 +124,19 @@ def in_order(changed: list[Action], others: list[Action], around: Surroundings) 
 
 def home_addresses(around: Surroundings) -> tuple[IPv4Address | IPv6Address, ...]:
     """The home addresses of this host: the configured ones, and what the home agent allocated."""
-    configured = around.configuration.home.ipv4
+    binding = around.binding
+    return homes_of(around.configuration, around.allocated if binding is None else binding.ipv4_home_address)
+
+
+def homes_of(
+    configuration: Configuration, allocated: IPv4Address | None
+) -> tuple[IPv4Address | IPv6Address, ...]:
+    """The home addresses if the home agent has last allocated `allocated`."""
+    configured, ipv6 = configuration.home.ipv4, configuration.home.ipv6
     ipv4 = configured if isinstance(configured, IPv4Address) else None
     if configured == "dynamic":
-        ipv4 = around.allocated if around.binding is None else around.binding.ipv4_home_address
-    return (around.configuration.home.ipv6,) if ipv4 is None else (around.configuration.home.ipv6, ipv4)
+        ipv4 = allocated
+    return (ipv6,) if ipv4 is None else (ipv6, ipv4)
 
 
 def underlays(around: Surroundings) -> tuple[Attachment, ...]:
@@ -189,6 +200,16 @@ def announced(around: Surroundings) -> tuple[str, tuple[IPv4Address | IPv6Addres
     if not around.at_home or around.target is None:
         return "", ()
     return around.target.attachment.interface, home_addresses(around)
+
+
+def watched(around: Surroundings) -> Watch | None:
+    """At home: what this host sends there. While it asks whether it is: what comes in, and is refused."""
+    if around.target is None or not around.target.at_home:
+        return None
+    interface, homes = around.target.attachment.interface, frozenset(home_addresses(around))
+    if around.at_home:
+        return Watch(interface, (Towards.LINK,), homes, by_source=True)
+    return Watch(interface, (Towards.US,), homes, by_source=False)
 
 
 def kernel(around: Surroundings) -> KernelConfig:

@@ -23,6 +23,7 @@ from mn_agent.actions import (
     AskRouters,
     ConfigureEndpoint,
     ConfigureKernel,
+    DeliverKept,
     FetchPage,
     Finished,
     InstallRoutes,
@@ -36,7 +37,9 @@ from mn_agent.actions import (
     SendControl,
     SendEcho,
     SendIcmp,
+    SendOnLink,
     SendProbe,
+    WatchLink,
 )
 from mn_agent.announcer import Announcer
 from mn_agent.discovery import Query
@@ -60,8 +63,11 @@ from movement.probe import Prober
 from runtime.log import Log
 from tunnel.forwarding import ForwardingTable
 from tunnel.kernel import MARK, KernelConfig, KernelError
+from tunnel.link_filter import Watch
+from tunnel.link_memory import LinkMemory
 from tunnel.nat64_underlay import open_nat64_underlay
 from tunnel.plane import DataPlane
+from tunnel.prefixes import Network
 from tunnel.routing import KernelState
 from tunnel.underlay import Underlay, open_ipv4_underlay, open_ipv6_underlay
 from wire.esp import UDP_PORT_NAT_TRAVERSAL
@@ -103,6 +109,9 @@ class Shell:
             lambda text: log.warning("routers", text),
         )
         self._payload_prober = PayloadProber(device, dispatch)
+        self._memory: LinkMemory | None = None
+        self._kept: LinkMemory | None = None
+        """The memory before, which is closed."""
         self._underlays: dict[Place, Underlay] = {}
         self._questions: set[asyncio.Task[None]] = set()
         self.finished = asyncio.Event()
@@ -120,7 +129,14 @@ class Shell:
             case InstallRoutes(routes=routes):
                 self._plane.install(ForwardingTable(routes))
             case SendAgain(homes=homes, since=since):
+                self._carry_kept(homes, since)
                 self._plane.send_again(homes, since)
+            case WatchLink(watch=watch):
+                self._watch(watch)
+            case SendOnLink(homes=homes, since=since, interface=interface):
+                self._plane.send_on_link(homes, since, interface)
+            case DeliverKept(homes=homes):
+                self._deliver_kept(homes)
             case ConfigureKernel(config=config):
                 self._configure(config)
             case AnnounceHome(interface=interface, addresses=addresses):
@@ -175,6 +191,7 @@ class Shell:
         self._routers.close()
         self._web.close()
         self._payload_prober.close()
+        self._watch(None)
         self._keep(())
 
     def _ask_nat64(self, interface: str) -> None:
@@ -255,6 +272,29 @@ class Shell:
         problem = self._payload_prober.send(action)
         if problem is not None:
             self._log.debug("probe-not-sent", f"probe of {action.probe.size} octets not sent: {problem}")
+
+    def _watch(self, watch: Watch | None) -> None:
+        """Nothing depends on it but packets of a moment."""
+        if self._memory is not None:
+            self._memory.close()
+        self._kept, self._memory = self._memory, None
+        if watch is None:
+            return
+        try:
+            self._memory = LinkMemory(watch)
+        except OSError as error:
+            self._log.warning("home-link", f"cannot watch {watch.interface}: {error.strerror or error}")
+
+    def _carry_kept(self, homes: tuple[Network, ...], since: float) -> None:
+        """What left on the home link when that was gone already."""
+        kept, self._kept = self._kept, None
+        if kept is not None and kept.watch.by_source:
+            self._plane.carry(kept.take(homes, since))
+
+    def _deliver_kept(self, homes: tuple[Network, ...]) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None and not kept.watch.by_source:
+            self._plane.deliver(kept.take(homes, 0.0))
 
     def _configure(self, config: KernelConfig) -> None:
         try:

@@ -281,6 +281,12 @@ class Endpoint:
             return path
         return replace(path, remote_port=self._sessions.port_of(path))
 
+    def is_signalling(self, packet: bytes) -> bool:
+        """Whether a packet that has not been through the tunnel is a message from or to a home agent."""
+        if len(packet) < 40 or packet[0] >> 4 != 6 or packet[6] not in _CONTROL_HEADERS:
+            return False
+        return not self._scope.home_agent.isdisjoint((packet[8:24], packet[24:40]))
+
     def control_packet(self, payload: bytes) -> bytes:
         """The IPv6 packet in a payload that was judged CONTROL."""
         inner = demultiplex(payload, self._scope.config.tlv)

@@ -14,6 +14,10 @@ home goes on when the mobile node leaves.
     5200 all                     TABLE_LOCAL    (not in mode home-only)
 
 TABLE_LOCAL has no unreachable default here: without a router on the home link the main table decides.
+
+Beside each default route there is one into the TUN device that comes after it. When the home link loses its
+carrier, the kernel itself leads payload there (`ignore_routes_with_linkdown`), long before an agent can: so
+it is remembered until there is a way, and not dropped.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ from tunnel.kernel import (
     Owner,
     RoutingMode,
     Rule,
+    Sysctl,
     distinct,
     local_routes,
     outside_rules,
@@ -47,6 +52,7 @@ from tunnel.prefixes import as_network
 
 _HOME_METRIC = 1
 _DEFAULT_METRIC = 1000
+_FALLBACK_METRIC = 2000
 _DEFAULTS: dict[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
 
@@ -80,7 +86,7 @@ def at_home_kernel(
     homes, prefixes, links = distinct(home_addresses), distinct(home_prefixes), distinct(uplinks)
     rules = [*own_rules()]
     rules += (Rule(home.version, FROM_HOME, TABLE_LOCAL, source=as_network(home)) for home in homes)
-    routes = list(_home_routes(interface, homes, prefixes, distinct(routers)))
+    routes = list(_home_routes(device, interface, homes, prefixes, distinct(routers)))
     if mode is RoutingMode.LAN:
         rules += outside_rules(distinct(care_of), links)
         routes += local_routes(local_prefixes, prefixes)
@@ -92,12 +98,18 @@ def at_home_kernel(
         rules=tuple(rules),
         routes=tuple(routes),
         guard=guard_of(Owner.MOBILE_NODE.value, (), (device,)),
-        sysctls=(*quiet_device(device), *uplink_sysctls(links, mode)),
+        sysctls=(*quiet_device(device), *uplink_sysctls(links, mode), *_no_way_without_carrier(interface)),
         on_link=tuple(AddressOnLink(home, interface) for home in homes),
     )
 
 
+def _no_way_without_carrier(interface: str) -> Iterable[Sysctl]:
+    for family in ("ipv4", "ipv6"):
+        yield Sysctl(f"net/{family}/conf/{interface}/ignore_routes_with_linkdown", "1")
+
+
 def _home_routes(
+    device: str,
     interface: str,
     homes: tuple[Address, ...],
     prefixes: tuple[Network, ...],
@@ -120,3 +132,4 @@ def _home_routes(
                 source=first,
                 gateway=router,
             )
+            yield KernelRoute(everything, device, TABLE_LOCAL, metric=_FALLBACK_METRIC)

@@ -188,6 +188,20 @@ class DataPlane(Protocol):
         """
         ...
 
+    def send_on_link(
+        self, homes: Iterable[IPv4Network | IPv6Network], since: float, interface: str
+    ) -> None:
+        """The same where `homes` are at home on `interface` now: in the clear, by that link."""
+        ...
+
+    def carry(self, packets: Sequence[bytes]) -> None:
+        """Send inner packets, by the present table, that did not come out of the TUN device."""
+        ...
+
+    def deliver(self, packets: Sequence[bytes]) -> None:
+        """Give packets for this host to its kernel, as if they had come through the tunnel."""
+        ...
+
     def announce(self, path: TunnelPath, idle: float) -> None:
         """Send a packet without content by `path` if nothing left by it for `idle` seconds.
 

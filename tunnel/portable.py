@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 from typing import assert_never
@@ -21,6 +21,7 @@ from tunnel.encapsulation import tos_of
 from tunnel.endpoint import Endpoint, Role
 from tunnel.lane import Lane, Pieces, Reply
 from tunnel.likeness import UNLIKE, likeness
+from tunnel.link_sender import send_on_link
 from tunnel.loop import BATCH
 from tunnel.path import HELD, Drop, TunnelPath
 from tunnel.plane import Device, OnControl, OnFault, OnSilence, TrainSender
@@ -56,6 +57,17 @@ class PortablePlane(ReceivingPlane):
 
     def send_again(self, homes: Iterable[IPv4Network | IPv6Network], since: float) -> None:
         self._post(partial(self._send_again, tuple(homes), since))
+
+    def send_on_link(
+        self, homes: Iterable[IPv4Network | IPv6Network], since: float, interface: str
+    ) -> None:
+        self._post(partial(self._send_on_link, tuple(homes), since, interface))
+
+    def carry(self, packets: Sequence[bytes]) -> None:
+        self._post(partial(self._carry, packets))
+
+    def deliver(self, packets: Sequence[bytes]) -> None:
+        self._post(partial(self._deliver_all, packets))
 
     def announce(self, path: TunnelPath, idle: float) -> None:
         self._order(partial(self._announce, path, idle))
@@ -155,6 +167,27 @@ class PortablePlane(ReceivingPlane):
             lane = self._endpoint.outbound(packet, now)
             if isinstance(lane, Lane):
                 self._send_pieces(Pieces(lane, (packet,)), now)
+
+    def _send_on_link(
+        self, homes: tuple[IPv4Network | IPv6Network, ...], since: float, interface: str
+    ) -> None:
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        for refusal in send_on_link(self._recent.take(homes, since, now), interface):
+            self._endpoint.drop(refusal)
+
+    def _carry(self, packets: Sequence[bytes]) -> None:
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        for packet in self._payload(packets):
+            verdict = self._endpoint.outbound(packet, now)
+            self._unusual(Pieces(verdict, (packet,)) if isinstance(verdict, Lane) else verdict, now)
+
+    def _deliver_all(self, packets: Sequence[bytes]) -> None:
+        for packet in self._payload(packets):
+            self._deliver(packet)
+
+    def _payload(self, packets: Sequence[bytes]) -> Iterator[bytes]:
+        """Signalling at home has had its reader."""
+        return (packet for packet in packets if not self._endpoint.is_signalling(packet))
 
     def _announce(self, path: TunnelPath, idle: float) -> None:
         now = time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -143,6 +143,8 @@ class KernelState:
         missing_routes = tuple(census.missing_routes())
         replaced = {_slot(route) for route in missing_routes if route.destination.version == 6}
         in_the_way = frozenset(route for route in stale_routes if _slot(route) in replaced)
+        # With its last IPv4 address a device loses its IPv4 routes.
+        late = frozenset(r for r in missing_routes if r.device == config.device and not config.addresses)
 
         if device is not None:
             target = Device(device.index, config.mtu or device.mtu, up=device.up or bool(config.mtu))
@@ -153,7 +155,7 @@ class KernelState:
         add_on_link = partial(rtmessages.add_on_link, now=time.clock_gettime(time.CLOCK_BOOTTIME))
         yield from _each_on_link(add_on_link, (a for a in config.on_link if a not in placed))
         yield from _each(rtmessages.delete_route, in_the_way)
-        yield from _each(rtmessages.add_route, missing_routes)
+        yield from _each(rtmessages.add_route, (route for route in missing_routes if route not in late))
         yield from _each_proxy(rtmessages.add_proxy, census.missing_proxies())
         for rule in config.rules:
             if rule not in rules:
@@ -165,6 +167,7 @@ class KernelState:
         if device is not None:
             for address, prefix in sorted(addresses - wanted_addresses, key=str):
                 yield rtmessages.delete_address(address, prefix, device.index)
+        yield from _each(rtmessages.add_route, late)
         yield from _each_on_link(rtmessages.delete_on_link, placed.difference(config.on_link))
 
     def _on_links(self, interfaces: Iterable[str]) -> frozenset[tuple[Address, int]]:

@@ -6,8 +6,9 @@ import struct
 
 from tests.fuzz.runner import Target
 from tunnel.offload.bulk import Joiner, runs, segments
+from tunnel.offload.single import single_packets
 from tunnel.offload.slots import PACKET, Slot
-from tunnel.offload.vnet import VNET, VNET_HEADER, Kind, SuperPacket, complete_checksum
+from tunnel.offload.vnet import VNET, VNET_HEADER, Kind, SuperPacket, complete_checksum, moved
 
 _ROWS = 5
 
@@ -47,6 +48,15 @@ def _cut(data: bytes) -> object:
     return pieces
 
 
+def _finish(data: bytes) -> object:
+    """As `LinkMemory` reads it, from a link that anybody can write on."""
+    if len(data) <= VNET_HEADER:
+        raise NothingToCutError
+    pieces = single_packets(moved(data[:VNET_HEADER], -14), data[VNET_HEADER:])
+    assert sum(map(len, pieces)) >= len(data) - VNET_HEADER or not pieces
+    return pieces
+
+
 def _join(data: bytes) -> object:
     """Rows as they arrive: nothing gets lost, and what is joined fits."""
     size = len(data) // _ROWS
@@ -59,6 +69,7 @@ def _join(data: bytes) -> object:
 
 OFFLOAD_TARGETS: tuple[Target, ...] = (
     Target("super-packets", (_super_packet(Kind.TCP4), _super_packet(Kind.TCP6)), _cut, (NothingToCutError,)),
+    Target("kept-packets", (_super_packet(Kind.TCP4),), _finish, (NothingToCutError,)),
     Target("trains", (b"".join(_segment(n, bytes(50)) for n in range(_ROWS)),), _join, (NothingToCutError,)),
 )
 """With arrays, hence slower than parsers of one packet: thousands are asked of them, not 100,000."""

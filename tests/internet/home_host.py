@@ -24,6 +24,7 @@ from home_agent.actions import (
     Report,
     SendAgain,
     SendControl,
+    SendOnLink,
 )
 from home_agent.binding_cache import Binding
 from home_agent.config import Configuration
@@ -197,6 +198,8 @@ class HomeHost:
                 self._home_link.probe(self.name, addresses, answer)
             case SendAgain(homes=homes, since=since):
                 self.plane.send_again(homes, since)
+            case SendOnLink():
+                pass  # no payload is on the home link here
             case SendControl(packet=packet, via=via):
                 self.send_answer(packet, via)
             case Report(event=event, fields=fields):

@@ -24,6 +24,7 @@ from mn_agent.actions import (
     AskRouters,
     ConfigureEndpoint,
     ConfigureKernel,
+    DeliverKept,
     FetchPage,
     Finished,
     InstallRoutes,
@@ -37,7 +38,9 @@ from mn_agent.actions import (
     SendControl,
     SendEcho,
     SendIcmp,
+    SendOnLink,
     SendProbe,
+    WatchLink,
 )
 from mn_agent.config import Configuration
 from mn_agent.desired import home_addresses
@@ -351,6 +354,8 @@ class MobileHost:
                 self.home_interface = interface
             case SendAgain(homes=homes, since=since):
                 self.plane.send_again(homes, since)
+            case WatchLink() | SendOnLink() | DeliverKept():
+                pass  # no payload is on the home link here
             case SendControl():
                 self._send_control(action)
             case SendIcmp(care_of=care_of, remote=remote, port=port, packet=packet):

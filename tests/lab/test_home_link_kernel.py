@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
@@ -104,6 +105,25 @@ def test_at_home_addresses_are_on_the_link_and_nothing_is_tunnelled_or_guarded(w
     assert "daddr 2001:db8:99::77" not in world.mn.sh("nft list table inet mn_agent")
     world.ap.sh("ping -c1 -W1 203.0.113.77; ping -c1 -W1 2001:db8:99::77")
     assert world.apply(state, at_home()) == 0, "nothing is left to change"
+
+
+def test_without_a_carrier_the_kernel_itself_leads_payload_of_home_into_the_tunnel(world: HomeWorld) -> None:
+    world.tun()
+    state = world.state()
+    world.apply(state, away())
+    world.apply(state, at_home())
+    far = {"192.0.2.10": HOME4, "2001:db8:cc::1": HOME6}
+    for there, home in far.items():
+        assert routes_to(world.mn, [there], f"from {home}") == ["e0"]
+    world.ap.sh("ip link set e0 down")
+    for there, home in far.items():
+        led = [""]
+        for _ in range(200):
+            led = routes_to(world.mn, [there], f"from {home}")
+            if led == ["mip0"]:
+                break
+            time.sleep(0.05)
+        assert led == ["mip0"]
 
 
 def test_connections_survive_coming_home_and_leaving_again(world: HomeWorld) -> None:

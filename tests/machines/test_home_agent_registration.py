@@ -6,7 +6,14 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
-from home_agent.actions import ConfigureKernel, InstallTable, Remember, SendAgain, SendControl
+from home_agent.actions import (
+    ConfigureKernel,
+    InstallTable,
+    Remember,
+    SendAgain,
+    SendControl,
+    SendOnLink,
+)
 from home_agent.events import ControlReceived
 from tests.machines.ha_script import (
     COA4,
@@ -352,6 +359,31 @@ def test_what_was_sent_into_a_break_is_sent_again_by_the_new_path_before_the_ans
     (again,) = [action for action in ha.actions if isinstance(action, SendAgain)]
     assert again.since == pytest.approx(ha.now - 0.25)
     assert {network.network_address for network in again.homes} == {LAPTOP, LAPTOP4}
+
+
+def test_who_left_home_over_a_break_gets_what_was_sent_on_the_home_link_meanwhile() -> None:
+    """Counted from when the update came, though the home link had to be asked for duplicates first."""
+    ha = HomeScript(configured({"address_detection = false": "address_detection = true"}))
+    ha.feed(ha.laptop.udp(over_ipv4(ha.laptop, home4(), interruption_option(0.25))))
+    began = ha.now
+    ha.at(1.0).probed(LAPTOP)
+    (again,) = [action for action in ha.actions if isinstance(action, SendAgain)]
+    assert again.since == pytest.approx(began - 0.25)
+
+
+def test_who_came_home_over_a_break_gets_on_the_home_link_what_went_into_the_tunnel(ha: HomeScript) -> None:
+    ha.feed(ha.laptop.udp(over_ipv4(ha.laptop, home4())))
+    ha.at(10.0).feed(ha.laptop.native(ha.laptop.update(interruption_option(0.25), lifetime=0), LAPTOP))
+    assert ha.answer().status == BindingStatus.ACCEPTED
+    (again,) = [action for action in ha.actions if isinstance(action, SendOnLink)]
+    assert again.since == pytest.approx(ha.now - 0.25)
+    assert {network.network_address for network in again.homes} == {LAPTOP, LAPTOP4}
+
+
+def test_who_ends_a_binding_from_abroad_gets_nothing_on_the_home_link(ha: HomeScript) -> None:
+    ha.feed(ha.laptop.udp(over_ipv4(ha.laptop, home4())))
+    ha.at(10.0).feed(ha.laptop.udp(over_ipv4(ha.laptop, interruption_option(0.25), lifetime=0)))
+    assert not [action for action in ha.actions if isinstance(action, SendOnLink)]
 
 
 def test_nothing_is_sent_again_when_the_care_of_address_stays(ha: HomeScript) -> None:

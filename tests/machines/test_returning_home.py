@@ -7,7 +7,16 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from mn_agent.actions import Action, AnnounceHome, ConfigureKernel, InstallRoutes, KeepUnderlays
+from mn_agent.actions import (
+    Action,
+    AnnounceHome,
+    ConfigureKernel,
+    InstallRoutes,
+    KeepUnderlays,
+    SendAgain,
+    SendOnLink,
+    WatchLink,
+)
 from mn_agent.binding_update_list import HomeAgent
 from mn_agent.events import Refresh, Roam, Stop
 from mn_agent.status import Clocks, plan, status
@@ -25,8 +34,10 @@ from tests.machines.mobile_node_script import (
     link,
 )
 from tunnel.kernel import TABLE_LOCAL, TABLE_TUNNEL, AddressOnLink, KernelConfig
+from tunnel.link_filter import Towards, Watch
 from tunnel.plane import Counters
 from wire.mobility import UpdateFlag
+from wire.vendor import interruption_in
 
 SLAAC6, LEASE4 = IPv6Address("2001:db8:99::1234"), IPv4Address("203.0.113.10")
 OFFICE, CAFE = link("eth0", OFFICE6), link("eth0", CAFE4)
@@ -125,7 +136,12 @@ def test_at_home_the_addresses_are_on_the_link_and_nothing_leads_into_the_tunnel
         ("203.0.113.0/24", "None", str(HOME4)),
         ("::/0", "fe80::1", str(HOME6)),
         ("0.0.0.0/0", "203.0.113.1", str(HOME4)),
+        ("::/0", "None", "None"),
+        ("0.0.0.0/0", "None", "None"),
     }
+    fallbacks = [r for r in config.routes if r.device == "mip0"]
+    assert len(fallbacks) == 2, "where the kernel leads payload when the home link has no carrier"
+    assert min(r.metric for r in fallbacks) > max(r.metric for r in config.routes if r.device == "eth0")
     assert {route.table for route in config.routes} == {TABLE_LOCAL}
 
 
@@ -287,6 +303,66 @@ def test_a_mobile_router_stays_abroad_on_the_home_link_for_the_networks_behind_i
     sent = script.one()
     assert (sent.packet.source, sent.packet.home_address_option) == (SLAAC6, HOME6)
     assert sent.update.lifetime > 0
+
+
+# ---- nothing is lost on the way -----------------------------------------------------------
+def watched(actions: list[Action]) -> list[Watch | None]:
+    return [action.watch for action in actions if isinstance(action, WatchLink)]
+
+
+def test_what_comes_before_the_answer_is_kept_and_delivered_after_it() -> None:
+    script = Script()
+    script.bind(OFFICE)
+    script.at(10.0).links(home_link())
+    homes = frozenset({HOME6, HOME4})
+    assert watched(script.actions) == [Watch("eth0", (Towards.US,), homes, by_source=False)]
+    assert "DeliverKept" not in kinds(script.actions)
+    script.at(10.1).answer(script.one(), lifetime=0)
+    assert watched(script.actions) == [Watch("eth0", (Towards.LINK,), homes, by_source=True)]
+    order = kinds(script.actions)
+    assert order.index("ConfigureKernel") < order.index("WatchLink") < order.index("DeliverKept")
+
+
+def test_coming_home_over_a_break_both_ends_send_again_on_the_home_link_what_went_into_it() -> None:
+    script = Script()
+    script.bind(OFFICE)
+    script.at(10.0).links()
+    script.at(10.4).links(home_link())
+    sent = script.one()
+    told = interruption_in(sent.update.options)
+    assert told is not None
+    assert told >= 0.4
+    script.at(10.5).answer(sent, lifetime=0)
+    (again,) = [action for action in script.actions if isinstance(action, SendOnLink)]
+    assert again.interface == "eth0"
+    assert again.since == pytest.approx(10.0, abs=0.1)
+    assert {network.network_address for network in again.homes} == {HOME6, HOME4}
+
+
+def test_coming_home_while_the_other_link_carries_sends_nothing_twice() -> None:
+    script = Script()
+    wlan = link("wlan0", MOBILE4, index=3)
+    script.bind(wlan)
+    script.at(10.0).links(home_link(), wlan)
+    script.at(10.1).answer(script.one(), lifetime=0)
+    assert script.state == "home"
+    assert "SendOnLink" not in kinds(script.actions)
+
+
+def test_leaving_home_over_a_break_is_told_and_what_was_sent_there_is_sent_again() -> None:
+    script = Script()
+    script.bind(OFFICE)
+    come_home(script.at(10.0))
+    script.at(20.0).links()
+    assert watched(script.actions) == [None], "what was kept is there once more"
+    script.at(20.3).links(CAFE)
+    sent = script.one()
+    told = interruption_in(sent.update.options)
+    assert told is not None
+    assert told >= 0.3
+    script.at(20.4).answer(sent, refresh=110)
+    (again,) = [action for action in script.actions if isinstance(action, SendAgain)]
+    assert again.since == pytest.approx(20.0, abs=0.1)
 
 
 # ---- leaving again --------------------------------------------------------------------------

@@ -482,3 +482,16 @@ def test_errors_are_not_answered_with_errors_and_not_without_end() -> None:
     verdicts = [endpoint.outbound(packet6(HOME6, CN6, size=1500), 0.0) for _ in range(1000)]
     assert sum(isinstance(verdict, Reply) for verdict in verdicts) == 50
     assert isinstance(endpoint.outbound(packet6(HOME6, CN6, size=1500), 1.0), Reply)
+
+
+@pytest.mark.parametrize("header", [43, 50, 60, 135])
+def test_messages_between_home_address_and_home_agent_are_signalling_outside_the_tunnel_too(
+    header: int,
+) -> None:
+    agent, far = IPv6Address("2001:db8:99::2"), IPv6Address("2001:db8:cc::1")
+    end = Endpoint(Role.MOBILE_NODE, EndpointConfig(home_agent=frozenset({agent})))
+    for source, destination, wanted in ((agent, HOME6, True), (HOME6, agent, True), (HOME6, far, False)):
+        packet = IPv6Header(source, destination, header, 8).encode() + bytes(8)
+        assert end.is_signalling(packet) is wanted
+        assert not end.is_signalling(packet[:39])
+    assert not end.is_signalling(IPv6Header(HOME6, agent, 17, 8).encode() + bytes(8))

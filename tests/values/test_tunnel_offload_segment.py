@@ -25,7 +25,8 @@ from tests.values.offload_packets import (
 )
 from tunnel.encapsulation import demultiplex
 from tunnel.framing import framing_of
-from tunnel.offload.vnet import Kind, SuperPacket, complete_checksum
+from tunnel.offload.single import single_packets
+from tunnel.offload.vnet import VNET, Kind, SuperPacket, complete_checksum, moved
 from tunnel.path import Encapsulation
 from wire.checksum import internet_checksum, pseudo_header4, pseudo_header6, word_sum
 from wire.profile import TlvLayout
@@ -193,3 +194,20 @@ def test_a_completed_checksum_is_the_one_of_scapy() -> None:
             packet[20 + place : 22 + place] = (word_sum(pseudo) % 0xFFFF).to_bytes(2, "big")
             assert complete_checksum(packet, 20, place)
             assert packet == right
+
+
+@settings(max_examples=60, deadline=None)
+@given(CASES, st.sampled_from([0, 14]))
+def test_without_arrays_the_same_packets_come_out(case: dict[str, Any], link_header: int) -> None:
+    whole, packet = super_packet(**case)
+    before = VNET.pack(1, packet.kind, 0, packet.size, packet.transport + link_header, 0)
+    assert list(single_packets(moved(before, -link_header), whole)) == segments(whole, packet)
+
+
+def test_without_arrays_a_checksum_is_finished_and_nonsense_gives_nothing() -> None:
+    whole, packet = super_packet(4, bytes(99), 1000)
+    begun = VNET.pack(1, 0, 0, 0, packet.transport, 16)
+    assert single_packets(begun, whole) == tuple(segments(whole, packet))
+    assert single_packets(bytes(10), whole) == (whole,)
+    assert single_packets(VNET.pack(1, 0, 0, 0, len(whole), 16), whole) == ()
+    assert single_packets(VNET.pack(1, Kind.TCP6, 0, 1000, 20, 16), whole) == ()

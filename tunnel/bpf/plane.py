@@ -10,20 +10,23 @@ import contextlib
 import select
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 
 from tunnel.bpf import layout
-from tunnel.bpf.again import SecondSender
+from tunnel.bpf.again import SecondSender, offload_header
 from tunnel.bpf.devices import Devices
 from tunnel.bpf.layout import TLV_CODE
+from tunnel.bpf.memory import Remembered
 from tunnel.bpf.programs import Programs
 from tunnel.bpf.ways import Ways
 from tunnel.carriers import Carriers, reason_not_sent
 from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.forwarding import ForwardingTable
 from tunnel.kernel import MARK, KernelError
+from tunnel.link_sender import send_on_link
+from tunnel.offload.single import single_packets
 from tunnel.orders import HANDSHAKE, Orders
 from tunnel.path import HELD, Drop, TunnelPath
 from tunnel.plane import Carrier, Counters, DataPlane, Device, OnFault, OnSilence
@@ -126,6 +129,17 @@ class KernelPlane(DataPlane):
     def send_again(self, homes: Iterable[IPv4Network | IPv6Network], since: float) -> None:
         self._post(partial(self._send_again, tuple(homes), since))
 
+    def send_on_link(
+        self, homes: Iterable[IPv4Network | IPv6Network], since: float, interface: str
+    ) -> None:
+        self._post(partial(self._send_on_link, tuple(homes), since, interface))
+
+    def carry(self, packets: Sequence[bytes]) -> None:
+        self.slow.carry(packets)
+
+    def deliver(self, packets: Sequence[bytes]) -> None:
+        self.slow.deliver(packets)
+
     def announce(self, path: TunnelPath, idle: float) -> None:
         self.slow.announce(path, idle)
 
@@ -214,15 +228,29 @@ class KernelPlane(DataPlane):
 
     def _send_again(self, homes: tuple[IPv4Network | IPv6Network, ...], since: float) -> None:
         self._let_go()
+        for remembered in self._remembered(homes, since):
+            try:
+                self._second.send(self._device, remembered)
+            except OSError as error:
+                self._endpoint.drop(reason_not_sent(error))
+        self.slow.send_again(homes, since)  # after ours: it has what could not leave any more
+
+    def _send_on_link(
+        self, homes: tuple[IPv4Network | IPv6Network, ...], since: float, interface: str
+    ) -> None:
+        for remembered in self._remembered(homes, since):
+            described = offload_header(remembered.packet, remembered.segment)
+            for refusal in send_on_link(single_packets(described, remembered.packet), interface):
+                self._endpoint.drop(refusal)
+        self.slow.send_on_link(homes, since, interface)
+
+    def _remembered(
+        self, homes: tuple[IPv4Network | IPv6Network, ...], since: float
+    ) -> Iterator[Remembered]:
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         concerns = Concern(homes, by_source=self._endpoint.role is Role.MOBILE_NODE)
-        for remembered in self._programs.remembered(max(since, now - OLDEST)):
-            if concerns(remembered.packet):
-                try:
-                    self._second.send(self._device, remembered)
-                except OSError as error:
-                    self._endpoint.drop(reason_not_sent(error))
-        self.slow.send_again(homes, since)  # after ours: it has what could not leave any more
+        remembered = self._programs.remembered(max(since, now - OLDEST))
+        return (one for one in remembered if concerns(one.packet))
 
     def _slow_has_a_fault(self, reason: str) -> None:
         """The TUN device is gone, as a rule: what comes in is refused and counted until there is another."""

@@ -108,6 +108,13 @@ def super_header(packet: SuperPacket) -> bytes:
     )
 
 
+def moved(header: bytes, octets: int) -> bytes:
+    """The header for a packet before which there are so many octets more: what it counts begins there."""
+    flags, kind, headers, size, start, offset = VNET.unpack_from(header)
+    begins = start + octets if flags & NEEDS_CHECKSUM else 0
+    return VNET.pack(flags, kind, max(0, headers + octets), size, max(0, begins), offset)
+
+
 def complete_checksum(packet: bytearray | memoryview, start: int, offset: int) -> bool:
     """Finish, in place, a checksum that the kernel has begun with the pseudo-header.
 
