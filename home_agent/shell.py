@@ -145,10 +145,13 @@ class Shell:
     def flush(self) -> None:
         """Settle data plane, host and home link, write what is to be remembered, then send what waits.
 
-        The data plane comes first: payload may follow its Binding Update at once.
+        The data plane comes first: payload may follow its Binding Update at once. What is sent again comes
+        last, because it can be much, and each answer ends somebody's handover.
         """
         self._flush_due = False
-        self._forward()
+        if self._table_wanted is not None:
+            self._plane.install(self._table_wanted)
+            self._table_wanted = None
         if self._kernel_wanted is not None:
             self._configure(self._kernel_wanted)
             self._kernel_wanted = None
@@ -160,19 +163,18 @@ class Shell:
         unsent, self._unsent = self._unsent, []
         for action in unsent:
             self._send(action)
-        self._carry_overheard()
-        come_home, self._come_home = self._come_home, []
-        for one in come_home:
-            self._plane.send_on_link(one.homes, one.since, self._link.interface)
+        self._send_again()
 
-    def _forward(self) -> None:
-        if self._table_wanted is not None:
-            self._plane.install(self._table_wanted)
-            self._table_wanted = None
+    def _send_again(self) -> None:
+        """Into the tunnel to who left a network, or the home link; onto the home link to who came back."""
         unrepeated, self._unrepeated = self._unrepeated, []
         for again in unrepeated:
             self._plane.send_again(again.homes, again.since)
             self._unheard.append(again)
+        self._carry_overheard()
+        come_home, self._come_home = self._come_home, []
+        for one in come_home:
+            self._plane.send_on_link(one.homes, one.since, self._link.interface)
 
     def _carry_overheard(self) -> None:
         """What was sent to who has left the home link, until the neighbours there knew.

@@ -13,6 +13,7 @@ import msgspec
 from runtime.settings import decode_toml
 from tunnel.plane import DataPlaneChoice
 from wire.http import page_of
+from wire.prefix import prefix_of
 from wire.profile import Profile, profile_named
 
 DYNAMIC_IPV4 = IPv4Address("0.0.0.0")
@@ -214,7 +215,7 @@ class Configuration(_Section, frozen=True):
     @property
     def home_prefix(self) -> IPv6Network:
         """Of the home link: as configured, else the 64 bits before the interface identifier (RFC 4291)."""
-        return self.home_agent.prefix or IPv6Network((self.home.ipv6, 64), strict=False)
+        return self.home_agent.prefix or prefix_of(self.home.ipv6, 64)
 
     @property
     def ingress(self) -> tuple[str, ...]:

@@ -6,7 +6,9 @@ Pure. RFC 4862 section 5.5 (address states), RFC 4429 (optimistic addresses).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from wire.prefix import prefix_of
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -32,7 +34,7 @@ class LinkAddress:
     @property
     def network(self) -> Network:
         """The prefix that the address is in."""
-        return ip_network((self.address, self.prefix_length), strict=False)
+        return prefix_of(self.address, self.prefix_length)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,10 @@ _NFT_FIXED, _NFT_TABLE_NAME = 4, 1
 _NFT_DELETIONS = frozenset({2, 5, 8, 11})
 """Of tables, chains, rules, sets: all of them name their table in the attribute _NFT_TABLE_NAME."""
 
-COALESCE = 0.0008
-"""Seconds from the first hint to the snapshot: one act of a user or a daemon causes several events.
-
-A little less than the millisecond to which epoll rounds up, lest it become two."""
 REST = 4.0
-"""After a snapshot the next one waits this many times the processor time of the reading."""
+"""A reading is paid for with this many times its processor time, in which nothing is read ..."""
+CREDIT = 0.02
+"""... once more than so many seconds are owed: a handover takes a few readings, and waits for none."""
 _RECEIVE_BUFFER = 1 << 20
 _READS_AT_ONCE = 64
 RETRY = 0.1
@@ -92,7 +90,7 @@ class Watcher:
         self._routers: dict[Place, tuple[bytes | None, bool]] = {}
         self._neighbours: socket.socket | None = None
         self._sockets: list[socket.socket] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._hinted_at: float | None = None
         self._foreign: list[str] = []
         self._lost = False
@@ -241,10 +239,11 @@ class Watcher:
         self._schedule()
 
     def _schedule(self) -> None:
-        """In a storm of events, reading takes a fifth of the time at most."""
+        """After all events that are there already. In a storm of them, reading takes a fifth of the time."""
         if self._timer is None:
-            delay = max(COALESCE, self._quiet_until - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._report)
+            delay = self._quiet_until - time.monotonic() - CREDIT
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(delay, self._report) if delay > 0 else loop.call_soon(self._report)
 
     def _report(self) -> None:
         self._timer = None
@@ -268,7 +267,7 @@ class Watcher:
             snapshot = self._reader.read()
         except OSError:
             self._hinted_at = hinted_at
-            self._quiet_until = time.monotonic() + RETRY
+            self._quiet_until = time.monotonic() + CREDIT + RETRY
             self._schedule()
             return None
         for link in snapshot.links:
@@ -276,7 +275,8 @@ class Watcher:
                 if router.gateway is not None and (link.index, router.gateway) in self._routers:
                     self._routers[link.index, router.gateway] = router.hardware, router.silent
         # By processor time: where others keep the machine busy, a reading that had to wait is not dear.
-        self._quiet_until = time.monotonic() + REST * (time.thread_time() - worked)
+        owed = max(self._quiet_until, time.monotonic())
+        self._quiet_until = owed + REST * (time.thread_time() - worked)
         return snapshot
 
 

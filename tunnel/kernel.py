@@ -51,6 +51,7 @@ _TUNNEL_METRIC = 100
 WORST_METRIC = 0xFFFFFFFF
 _IPV6_MINIMUM_MTU = 1280
 _FAMILIES = (4, 6)
+_EVERYTHING: dict[int, IPv4Network | IPv6Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 _PRIVATE = tuple(
     ip_network(text)
     for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10")
@@ -321,7 +322,7 @@ def outside_rules(care_of: tuple[Address, ...], uplinks: tuple[str, ...]) -> Ite
 
 
 def _tunnel_routes(device: str, homes: tuple[Address, ...]) -> Iterable[KernelRoute]:
-    for family, everything in ((4, IPv4Network("0.0.0.0/0")), (6, IPv6Network("::/0"))):
+    for family, everything in _EVERYTHING.items():
         first = next((home for home in homes if home.version == family), None)
         if first is not None:
             yield KernelRoute(everything, device, TABLE_TUNNEL, source=first)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from tunnel.guard import FAMILY_KEYWORD, Chain, Guard, interface_set
 from tunnel.kernel import (
@@ -41,6 +41,7 @@ from tunnel.kernel import (
     ipv6_forwarding,
     within,
 )
+from wire.prefix import prefix_of
 
 LEAST_INNER_MTU = 1460
 """What fits through the tunnel with the largest header, IPv6 in IPv6, on a link of 1500 octets."""
@@ -79,7 +80,7 @@ class MobileNetwork:
     def subnets(self) -> tuple[LocalPrefix, ...]:
         """The parts of the prefixes that are on links which are up, with this router's address there."""
         placed = (
-            LocalPrefix(ip_network((one.address, one.length), strict=False), one.interface, one.address)
+            LocalPrefix(prefix_of(one.address, one.length), one.interface, one.address)
             for one in self.assigned
             if one.interface in self.links
         )

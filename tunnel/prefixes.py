@@ -1,11 +1,13 @@
 """An address as the prefix that holds nothing else, and back.
 
-Pure. `ipaddress` makes a prefix of an address by way of its text, in 50 us; of its number it takes two.
+Pure.
 """
 
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from wire.prefix import prefix_of
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -13,13 +15,9 @@ Network = IPv4Network | IPv6Network
 
 def as_network(destination: Address | Network) -> Network:
     """Prefixes stay what they are."""
-    match destination:
-        case IPv4Address():
-            return IPv4Network((int(destination), 32))
-        case IPv6Address():
-            return IPv6Network((int(destination), 128))
-        case _:
-            return destination
+    if isinstance(destination, IPv4Network | IPv6Network):
+        return destination
+    return prefix_of(destination, destination.max_prefixlen)
 
 
 def as_destination(network: Network) -> Address | Network:

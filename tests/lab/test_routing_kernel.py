@@ -9,7 +9,6 @@ import os
 import random
 import signal
 import socket
-import statistics
 import struct
 import subprocess
 import sys
@@ -465,21 +464,20 @@ def test_repair_restores_what_others_deleted(world: World) -> None:
     assert world.mn.run(state.repair) == 0
 
 
-def test_a_handover_takes_less_than_five_milliseconds_and_works_inside_an_event_loop(world: World) -> None:
+def test_a_handover_there_and_back_changes_the_same_number_of_things_inside_an_event_loop(
+    world: World,
+) -> None:
     world.tun()
     state = world.state()
     world.apply(state, config())
-    steps = [config(), config(mtu=1432, care_of=(IPv4Address("10.1.1.5"), IPv6Address("2001:db8:8::5")))]
+    steps = [config(mtu=1432, care_of=(IPv4Address("10.1.1.5"), IPv6Address("2001:db8:8::5"))), config()]
 
-    async def handovers() -> list[float]:
-        spent = []
-        for number in range(40):
-            started = time.perf_counter()
-            state.apply(steps[number % 2])
-            spent.append(time.perf_counter() - started)
-        return spent
+    async def handovers() -> list[int]:
+        return [state.apply(steps[number % 2]) for number in range(10)]
 
-    assert statistics.median(world.mn.run(lambda: asyncio.run(handovers()))) < 0.005
+    changes = world.mn.run(lambda: asyncio.run(handovers()))
+    assert changes[0] > 0
+    assert set(changes) == {changes[0]}
 
 
 def test_without_permission_the_error_says_what_to_do(world: World) -> None:
