@@ -35,7 +35,8 @@ def main() -> None:
     underlay = _underlay(path)
     keyring = Keyring([_pair(role)])
     endpoint = Endpoint(role, EndpointConfig(tlv=_TLV.get(encapsulation), keyring=keyring))
-    tunnel = open_tunnel(tier.value, device, path.inner_mtu, Wiring(endpoint, _ignore_control, _die))
+    wiring = Wiring(endpoint, _ignore_control, _die, tlv=encapsulation in _TLV)
+    tunnel = open_tunnel(tier.value, device, path.inner_mtu, wiring)
     if tunnel.report.tier is not tier:
         print(tunnel.report.why, flush=True)
         sys.exit(1)

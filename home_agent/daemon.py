@@ -137,7 +137,8 @@ class Daemon:
                 loop.call_soon_threadsafe(self._attempt, "renew the TUN device", renew_device)
 
             protected = len(self._payload_keys) == len(configuration.mobile_node)
-            wiring = Wiring(self._endpoint(), on_control, plane_failed, protected=protected)
+            tlv = configuration.profile.tlv is not None
+            wiring = Wiring(self._endpoint(), on_control, plane_failed, protected=protected, tlv=tlv)
             section = configuration.tunnel
             tunnel = open_tunnel(section.data_plane, section.device, link.mtu, wiring)
             stack.callback(tunnel.close)

@@ -112,7 +112,12 @@ class Daemon:
                 mailbox.post(PathSilent())
 
             wiring = Wiring(
-                Endpoint(Role.MOBILE_NODE), on_control, plane_failed, path_silent, payload_key is not None
+                Endpoint(Role.MOBILE_NODE),
+                on_control,
+                plane_failed,
+                path_silent,
+                payload_key is not None,
+                configuration.tunnel.tlv,
             )
             section = configuration.tunnel
             tunnel = open_tunnel(section.data_plane, section.device, UNBOUND_MTU, wiring)

@@ -5,10 +5,12 @@ Performs I/O. Each tier wants its TUN device opened in its own way, so device an
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
+from tunnel.bpf.declined import PartingPlane
 from tunnel.bpf.plane import KernelPlane
 from tunnel.bpf.probe import demand_kernel, explained
 from tunnel.endpoint import Endpoint
@@ -16,7 +18,6 @@ from tunnel.offload.plane import OffloadPlane
 from tunnel.plane import DataPlane, DataPlaneChoice, OnControl, OnFault, OnSilence, Tier, TierReport
 from tunnel.portable import PortablePlane
 from tunnel.tun import NoOffloads, TunDevice
-
 
 class TierUnavailable(Exception):
     """This host cannot have the tier; the text says why, for people."""
@@ -32,6 +33,8 @@ class Wiring:
     on_silence: OnSilence | None = None
     protected: bool = False
     """All payload is to be protected."""
+    tlv: bool = False
+    """Payload may have a TLV header, and its length with it."""
 
 
 class Tunnel:
@@ -61,28 +64,41 @@ class Tunnel:
 class _Way:
     """How a tier is brought up. Either function raises TierUnavailable if this host cannot have it."""
 
-    open_device: Callable[[str, int], TunDevice]
+    open_device: Callable[[str, int, Wiring], TunDevice]
     open_plane: Callable[[TunDevice, Wiring], DataPlane]
+
+
+def _plain_device(name: str, mtu: int, wiring: Wiring) -> TunDevice:
+    return TunDevice.open(name, mtu)
 
 
 def _portable_plane(device: TunDevice, wiring: Wiring) -> DataPlane:
     return PortablePlane(device, wiring.endpoint, wiring.on_control, wiring.on_fault, wiring.on_silence)
 
 
-def _offloading_device(name: str, mtu: int) -> TunDevice:
+def _offloading_device(name: str, mtu: int, wiring: Wiring) -> TunDevice:
     try:
-        return TunDevice.open(name, mtu, offload=True)
+        device = TunDevice.open(name, mtu, offload=True)
     except NoOffloads as error:
         raise TierUnavailable(str(error)) from None
+    return device
 
 
 def _offload_plane(device: TunDevice, wiring: Wiring) -> DataPlane:
     return OffloadPlane(device, wiring.endpoint, wiring.on_control, wiring.on_fault, wiring.on_silence)
 
 
+def _device_of_programs(name: str, mtu: int, wiring: Wiring) -> TunDevice:
+    """Programs see super-packets whatever the device has; those with a TLV header are often declined."""
+    with contextlib.suppress(NoOffloads):
+        return TunDevice.open(name, mtu, offload=wiring.tlv)
+    return TunDevice.open(name, mtu)
+
+
 def _kernel_plane(device: TunDevice, wiring: Wiring) -> DataPlane:
     def slow(on_fault: OnFault, on_silence: OnSilence | None) -> DataPlane:
-        return _portable_plane(device, replace(wiring, on_fault=on_fault, on_silence=on_silence))
+        behind = PartingPlane if device.vnet_header else PortablePlane
+        return behind(device, wiring.endpoint, wiring.on_control, on_fault, on_silence)
 
     if wiring.protected:
         raise TierUnavailable("payload is protected, which is done in user space")
@@ -94,9 +110,9 @@ def _kernel_plane(device: TunDevice, wiring: Wiring) -> DataPlane:
 
 
 _WAYS: Mapping[Tier, _Way] = {
-    Tier.KERNEL: _Way(TunDevice.open, _kernel_plane),
+    Tier.KERNEL: _Way(_device_of_programs, _kernel_plane),
     Tier.OFFLOAD: _Way(_offloading_device, _offload_plane),
-    Tier.PORTABLE: _Way(TunDevice.open, _portable_plane),
+    Tier.PORTABLE: _Way(_plain_device, _portable_plane),
 }
 
 
@@ -113,7 +129,7 @@ def open_tunnel(choice: DataPlaneChoice, name: str, mtu: int, wiring: Wiring) ->
             reasons.append(f"{tier.value}: {unavailable}")
             continue
         report = TierReport(tier, choice, None if tier is Tier.KERNEL else "; ".join(reasons))
-        return Tunnel(device, plane, partial(_WAYS[tier].open_device, name, mtu), report)
+        return Tunnel(device, plane, partial(_WAYS[tier].open_device, name, mtu, wiring), report)
     raise AssertionError("the portable tier is always available")
 
 
@@ -121,7 +137,7 @@ def _open(tier: Tier, name: str, mtu: int, wiring: Wiring) -> tuple[TunDevice, D
     way = _WAYS.get(tier)
     if way is None:
         raise TierUnavailable("not in this version")
-    device = way.open_device(name, mtu)
+    device = way.open_device(name, mtu, wiring)
     try:
         return device, way.open_plane(device, wiring)
     except TierUnavailable:

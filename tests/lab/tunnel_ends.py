@@ -221,7 +221,13 @@ def _end(
         faults: list[str] = []
         silences: list[float] = []
         on_silence = (lambda: silences.append(time.monotonic())) if listens_for_silence else None
-        wiring = Wiring(endpoint, lambda p, a: control.append((p, a)), faults.append, on_silence)
+        wiring = Wiring(
+            endpoint,
+            lambda p, a: control.append((p, a)),
+            faults.append,
+            on_silence,
+            tlv=tlv is not None,
+        )
         opened = open_tunnel(tier.name, "mip0", device_mtu, wiring)
         stack.callback(opened.close)
         assert opened.report.tier.value == tier.name, opened.report.why

@@ -39,7 +39,7 @@ class Opened:
 
 
 def way(*, works: bool, devices: list[Any]) -> Any:
-    def open_device(name: str, mtu: int) -> Any:
+    def open_device(name: str, mtu: int, wiring: Wiring) -> Any:
         devices.append(Opened(name, mtu))
         return devices[-1]
 

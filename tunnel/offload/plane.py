@@ -108,15 +108,17 @@ class OffloadPlane(PortablePlane):
         self._have_sent(self._departed, self._departed_octets, now)
 
     def _super_packet(self, slot: Slot, length: int, kind: int, size: int, start: int, now: float) -> None:
-        from tunnel.offload import bulk
-
         head = bytes(slot.view[PACKET : PACKET + min(length, _HEAD)])
         packet = SuperPacket.of(kind, size, start, head, length)
         if packet is None:
             self._endpoint.drop(MALFORMED)
             return
-        self._recent.remember((now, self._slots.keep(head, packet, bulk.segments)))
         lane = self._endpoint.outbound_super(head, length, packet.headers + size, packet.segments)
+        if isinstance(lane, Lane) and self._passes_on(slot, head, packet, lane):
+            return
+        from tunnel.offload import bulk
+
+        self._recent.remember((now, self._slots.keep(head, packet, bulk.segments)))
         if isinstance(lane, Drop):
             return
         sender = None if lane is None else self._train_sender(lane)
@@ -136,6 +138,10 @@ class OffloadPlane(PortablePlane):
             bulk.add_segments(train, slot, head, packet, first, count)
             first += count
             self._depart(now, sender.most(width))
+
+    def _passes_on(self, slot: Slot, head: bytes, packet: SuperPacket, lane: Lane) -> bool:
+        """Whether a super-packet that may leave does so by somebody else."""
+        return False
 
     def _board(self, now: float) -> None:
         if self._waiting:
