@@ -118,6 +118,7 @@ class Daemon:
                 path_silent,
                 payload_key is not None,
                 configuration.tunnel.tlv,
+                configuration.router is not None,
             )
             section = configuration.tunnel
             tunnel = open_tunnel(section.data_plane, section.device, UNBOUND_MTU, wiring)

@@ -153,6 +153,14 @@ def set_device(device: Device) -> Change:
     return Change(what, message(Kind.NEW_LINK, REQUEST | ACK, fixed, mtu), frozenset())
 
 
+def limit_super_packets(index: int, octets: int) -> Change:
+    """What is larger is cut by the kernel before the device gets it."""
+    fixed = rtnetlink.LINK.pack(AF_UNSPEC, 0, index, 0, 0)
+    most = [(LinkAttribute.SUPER_PACKET_MAX, u32(octets))]
+    what = f"limit super-packets to {octets} octets"
+    return Change(what, message(Kind.NEW_LINK, REQUEST | ACK, fixed, most), frozenset())
+
+
 def list_rules() -> tuple[bytes, ...]:
     families = _FAMILY.values()
     return tuple(_query(Kind.GET_RULE, rtnetlink.RULE.pack(family, 0, 0, 0, 0, 0, 0)) for family in families)

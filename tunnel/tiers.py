@@ -6,6 +6,7 @@ Performs I/O. Each tier wants its TUN device opened in its own way, so device an
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,11 +14,20 @@ from functools import partial
 from tunnel.bpf.declined import PartingPlane
 from tunnel.bpf.plane import KernelPlane
 from tunnel.bpf.probe import demand_kernel, explained
-from tunnel.endpoint import Endpoint
+from tunnel.endpoint import Endpoint, Role
+from tunnel.kernel import KernelError
 from tunnel.offload.plane import OffloadPlane
 from tunnel.plane import DataPlane, DataPlaneChoice, OnControl, OnFault, OnSilence, Tier, TierReport
 from tunnel.portable import PortablePlane
+from tunnel.rtmessages import limit_super_packets
+from tunnel.rtnetlink import Rtnetlink
 from tunnel.tun import NoOffloads, TunDevice
+
+_FITS_A_TRAIN = 60 << 10
+"""Octets of a super-packet whose segments leave as one train: what is left over of one would have to leave
+with the next, and be joined by itself. TCP of this host keeps to the limit at no cost; what is forwarded the
+kernel would cut into single packets."""
+
 
 class TierUnavailable(Exception):
     """This host cannot have the tier; the text says why, for people."""
@@ -35,6 +45,8 @@ class Wiring:
     """All payload is to be protected."""
     tlv: bool = False
     """Payload may have a TLV header, and its length with it."""
+    forwards: bool = False
+    """Payload is not only this host's own."""
 
 
 class Tunnel:
@@ -81,6 +93,9 @@ def _offloading_device(name: str, mtu: int, wiring: Wiring) -> TunDevice:
         device = TunDevice.open(name, mtu, offload=True)
     except NoOffloads as error:
         raise TierUnavailable(str(error)) from None
+    if wiring.endpoint.role is Role.MOBILE_NODE and not wiring.forwards:
+        with contextlib.suppress(KernelError), contextlib.closing(Rtnetlink()) as kernel:
+            kernel.execute([limit_super_packets(socket.if_nametoindex(device.name), _FITS_A_TRAIN)])
     return device
 
 

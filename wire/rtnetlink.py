@@ -52,6 +52,8 @@ class LinkAttribute(IntEnum):
     MTU = 4
     OPERATIONAL_STATE = 16
     EXTENSION_MASK = 29
+    SUPER_PACKET_MAX = 41
+    """IFLA_GSO_MAX_SIZE."""
     CARRIER_DOWN_COUNT = 48
 
 

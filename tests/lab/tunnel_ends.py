@@ -227,6 +227,7 @@ def _end(
             faults.append,
             on_silence,
             tlv=tlv is not None,
+            forwards=True,  # of whatever size super-packets are, they come whole
         )
         opened = open_tunnel(tier.name, "mip0", device_mtu, wiring)
         stack.callback(opened.close)
