@@ -101,16 +101,27 @@ class PayloadSealer:
         head = self._next_head()
         return head + self._encrypt(self._salt + head[ESP_HEADER:], plaintext, head[:ESP_HEADER])
 
-    def seal_into(self, plaintext: memoryview, target: memoryview) -> None:
-        """The same for an inner packet that has its trailer already.
+    def seal_rows(self, rows: memoryview, width: int, target: memoryview) -> int:
+        """The same for inner packets that have their trailers already, each of `width` octets but the last.
 
-        `target` is SEALED_BEFORE and SEALED_AFTER octets longer, and elsewhere. Raises AssociationExhausted.
+        Each is SEALED_BEFORE and SEALED_AFTER octets longer in `target`, which is elsewhere; returns the
+        octets used there. Raises AssociationExhausted, and uses nothing up, if there are not enough numbers.
         """
-        head = self._next_head()
-        target[:SEALED_BEFORE] = head
-        self._encrypt_into(
-            self._salt + head[ESP_HEADER:], plaintext, head[:ESP_HEADER], target[SEALED_BEFORE:]
-        )
+        first, end, length = self.next_sequence, 0, len(rows)
+        following = first - (-length // width)
+        if following - 1 > MAX_SEQUENCE:
+            raise AssociationExhausted
+        self.next_sequence = following
+        encrypt_into, pack, salt = self._encrypt_into, _HEAD.pack, self._salt
+        spi, instance = self._spi, self._instance
+        for sequence, start in zip(range(first, following), range(0, length, width), strict=True):
+            row = rows[start : start + width]
+            begin, end = end, end + len(row) + SEALED_BEFORE + SEALED_AFTER
+            head = pack(spi, sequence, instance, sequence)
+            body = begin + SEALED_BEFORE
+            target[begin:body] = head
+            encrypt_into(salt + head[ESP_HEADER:], row, head[:ESP_HEADER], target[body:end])
+        return end
 
     def _next_head(self) -> bytes:
         sequence = self.next_sequence
@@ -160,9 +171,11 @@ class PayloadOpener:
         sequence = self._due(esp)
         if isinstance(sequence, Drop):
             return sequence
-        nonce = self._salt + esp[ESP_HEADER:SEALED_BEFORE]
+        head = bytes(esp[:SEALED_BEFORE])
         try:
-            self._decrypt_into(nonce, esp[SEALED_BEFORE:], esp[:ESP_HEADER], target)
+            self._decrypt_into(
+                self._salt + head[ESP_HEADER:], esp[SEALED_BEFORE:], head[:ESP_HEADER], target
+            )
         except InvalidTag:
             return BAD_ICV
         self._accept(sequence)

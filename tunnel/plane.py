@@ -32,8 +32,8 @@ class Seal(Protocol):
         """An ESP packet of an inner packet."""
         ...
 
-    def seal_into(self, plaintext: memoryview, target: memoryview) -> None:
-        """The same from and to somewhere: see `tunnel.payload_esp.PayloadSealer`."""
+    def seal_rows(self, rows: memoryview, width: int, target: memoryview) -> int:
+        """The same for many, from and to somewhere: see `tunnel.payload_esp.PayloadSealer`."""
         ...
 
 

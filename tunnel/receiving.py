@@ -48,7 +48,7 @@ class ReceivingPlane(PlaneLoop):
         self, device: Device, endpoint: Endpoint, on_control: OnControl, on_fault: OnFault
     ) -> None:
         self._control = ControlIntake(endpoint, on_control)
-        self._write: Callable[[bytes], object] = bytes
+        self._write: Callable[[bytes | memoryview], object] = bytes
         self._received = bytearray(_LARGEST)
         self._inbox = Inbox()
         self._sealed = SealedRows(endpoint)
@@ -58,7 +58,7 @@ class ReceivingPlane(PlaneLoop):
         super()._use(device)
         self._write = self._writer(self._tun)
 
-    def _writer(self, tun: int) -> Callable[[bytes], object]:
+    def _writer(self, tun: int) -> Callable[[bytes | memoryview], object]:
         """How one packet is written to the TUN device."""
         return partial(os.write, tun)
 
@@ -164,13 +164,19 @@ class ReceivingPlane(PlaneLoop):
         tail: bytes = b"",
     ) -> None:
         """Judge and deliver `count` payloads of `size` octets, one every `stride`, and a shorter one."""
-        view, number = memoryview(octets), int.from_bytes
+        view, number, write = memoryview(octets), int.from_bytes, self._write
         before, (span, mask, key) = 0, UNLIKE
         for start in range(begin, begin + count * stride, stride):
-            payload = bytes(view[start : start + size])
-            if number(payload[:span], "big") & mask == key:
-                self._deliver(payload[before:] if before else payload)
+            if number(view[start : start + span], "big") & mask == key:
+                try:
+                    write(view[start + before : start + size])
+                except OSError as error:
+                    self._not_delivered(error)
+                else:
+                    self._rx_packets += 1
+                    self._rx_bytes += size - before
                 continue
+            payload = bytes(view[start : start + size])
             verdict = judge(payload)
             self._settle(verdict, payload, hand_over)
             if isinstance(verdict, bytes) and payload.endswith(verdict):  # taken as it is

@@ -16,13 +16,14 @@ class ReplayWindow:
     down and go on after a restart without accepting an old packet.
     """
 
-    __slots__ = ("bitmap", "highest", "size")
+    __slots__ = ("_mask", "bitmap", "highest", "size")
 
     def __init__(self, highest: int = 0, bitmap: int = 0, size: int = 64) -> None:
         if size < SMALLEST_WINDOW:
             raise ValueError(f"a replay window holds at least {SMALLEST_WINDOW} numbers")
         self.highest = highest
         self.size = size
+        self._mask = (1 << size) - 1
         self.bitmap = bitmap & self._mask
 
     def check(self, sequence: int) -> bool:
@@ -45,7 +46,3 @@ class ReplayWindow:
         else:
             self.bitmap = 1
             self.highest = sequence
-
-    @property
-    def _mask(self) -> int:
-        return (1 << self.size) - 1

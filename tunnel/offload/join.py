@@ -101,7 +101,7 @@ def run_length(rows: Octets, before: int, size: int, shape: Shape, first: bytes)
     # PSH ends a run, hence may make its last row differ.
     if differing[-1, flags] and int(words[-1, flags]) ^ int(words[0, flags]) == _PSH_IN_WORD:
         differing[-1, flags] = False
-    if not differing.any() and not wrong.any():
+    if not np.count_nonzero(differing) and not np.count_nonzero(wrong):
         return len(rows)
     length = max(int((differing.any(1) | wrong).argmax()), 1)
     if length < len(rows) and not wrong[length]:
@@ -129,7 +129,7 @@ def _network_steps(
 def _only_pushed(words: Words, first: Words, flags: int) -> bool:
     differing = words ^ first
     differing[flags] ^= _PSH_IN_WORD
-    return not differing.any()
+    return not np.count_nonzero(differing)
 
 
 def _outside(packet: bytes | bytearray, size: int, shape: Shape) -> int:

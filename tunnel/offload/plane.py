@@ -61,7 +61,7 @@ class OffloadPlane(PortablePlane):
             raise ValueError(f"{device.name} was opened without offloads")
         super()._use(device)
 
-    def _writer(self, tun: int) -> Callable[[bytes], object]:
+    def _writer(self, tun: int) -> Callable[[bytes | memoryview], object]:
         return lambda packet: os.writev(tun, (ONE_PACKET, packet))
 
     # ---- from the TUN device -----------------------------------------------------------------------------

@@ -5,7 +5,7 @@ Pure. RFC 4303 section 3.4, RFC 3948. Each packet passes the same checks as in `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from tunnel.encapsulation import KEEPALIVE, esp_in
@@ -20,6 +20,7 @@ from wire.reader import DecodeError
 _ROOM = 131_072
 _LARGEST = 65536
 _NO_ESP = bytes(4)
+_AROUND = SEALED_BEFORE + SEALED_AFTER
 
 
 class OpenedRows(NamedTuple):
@@ -32,13 +33,9 @@ class OpenedRows(NamedTuple):
     size: int
     number: int
 
-    def next(self) -> OpenedRows:
-        """One more like these, right behind them."""
-        begin = self.begin + self.number * self.stride
-        return OpenedRows(self.spi, self.next_header, begin, self.stride, self.size, 1)
 
-    def longer(self) -> OpenedRows:
-        return self._replace(number=self.number + 1)
+_NO_ROWS = OpenedRows(0, 0, 0, -1, 0, 0)
+"""What no packet is like."""
 
 
 class Opened(NamedTuple):
@@ -61,33 +58,58 @@ class SealedRows:
 
     def open_datagrams(self, peer: Peer, datagrams: Iterable[memoryview]) -> Iterator[OpenedRows | Opened]:
         """The same for datagrams of UDP port 4500."""
-        return self.open(peer, filter(self._is_esp, datagrams))
+        return self._opened(peer, datagrams, self._is_esp)
 
     def open(self, peer: Peer, packets: Iterable[memoryview]) -> Iterator[OpenedRows | Opened]:
         """What authentic packets from `peer` have inside; the others are counted."""
-        rows: OpenedRows | None = None
-        end = 0
+        return self._opened(peer, packets, _is_taken_for_esp)
+
+    def _opened(
+        self, peer: Peer, packets: Iterable[memoryview], is_esp: Callable[[memoryview], bool]
+    ) -> Iterator[OpenedRows | Opened]:
+        """Of an association, and of a row's trailer, is asked again only where they differ."""
+        view, drop = self._view, self._endpoint.drop
+        association, spi, session, heard = b"", 0, None, False
+        rows, number, end, after = _NO_ROWS, 0, 0, b""
         for esp in packets:
-            opened = self._open(peer, esp, end)
-            if isinstance(opened, Drop):
-                self._endpoint.drop(opened)
-                continue
-            if rows is not None and opened == rows.next():
-                rows = rows.longer()
-            else:
-                if rows is not None:
-                    yield rows
-                rows = opened if isinstance(opened, OpenedRows) else None
-                if isinstance(opened, Opened):
-                    yield opened
-            if rows is not None:
-                end = rows.begin + rows.number * rows.stride
-                if end + _LARGEST <= _ROOM:
+            length = len(esp)
+            if esp[:4] != association or length <= ESP_HEADER:
+                if not is_esp(esp):
                     continue
-                yield rows
-            rows, end = None, 0
-        if rows is not None:
-            yield rows
+                association, heard = bytes(esp[:4]), False
+                spi = int.from_bytes(association, "big")
+                session = self._endpoint.receiver(spi)
+            if session is None:
+                drop(UNKNOWN_SPI)
+                continue
+            stride = max(length - _AROUND, 0)
+            row = view[end : end + stride]
+            refused = session.opener.open_into(esp, row)
+            if refused is not None:
+                drop(refused)
+                continue
+            if not heard:
+                session.hear(peer)
+                heard = session.opener.newest
+            if stride == rows.stride and row[rows.size :] == after and spi == rows.spi:
+                number += 1
+            else:
+                if number:
+                    yield rows._replace(number=number)
+                opened = _read(spi, row, end)
+                rows, number = _NO_ROWS, 0
+                if isinstance(opened, OpenedRows):
+                    rows, number, after = opened, 1, bytes(row[opened.size :])
+                elif isinstance(opened, Opened):
+                    yield opened
+                else:
+                    drop(opened)
+            end = rows.begin + number * rows.stride
+            if end + _LARGEST > _ROOM:
+                yield rows._replace(number=number)
+                rows, number, end = _NO_ROWS, 0, 0
+        if number:
+            yield rows._replace(number=number)
 
     def _is_esp(self, datagram: memoryview) -> bool:
         if len(datagram) > ESP_HEADER and datagram[:4] != _NO_ESP:
@@ -97,23 +119,19 @@ class SealedRows:
             self._endpoint.drop(other)
         return False
 
-    def _open(self, peer: Peer, esp: memoryview, begin: int) -> OpenedRows | Opened | Drop:
-        """One row at `begin`, or one packet that has to be looked at more closely."""
-        spi = int.from_bytes(esp[:4], "big")
-        session = self._endpoint.receiver(spi)
-        if session is None:
-            return UNKNOWN_SPI
-        stride = max(len(esp) - SEALED_BEFORE - SEALED_AFTER, 0)
-        row = self._view[begin : begin + stride]
-        refused = session.opener.open_into(esp, row)
-        if refused is not None:
-            return refused
-        session.hear(peer)
-        size = stride - ESP_TRAILER - row[-2]
-        version = row[0] >> 4
-        if size >= ESP_TRAILER and version in (4, 6) and row[size:] == trailer(version, size):
-            return OpenedRows(spi, row[-1], begin, stride, size, 1)
-        try:
-            return Opened(spi, *split_trailer(bytes(row)))
-        except DecodeError:
-            return MALFORMED
+
+def _is_taken_for_esp(packet: memoryview) -> bool:
+    """By its protocol number."""
+    return True
+
+
+def _read(spi: int, row: memoryview, begin: int) -> OpenedRows | Opened | Drop:
+    """One row at `begin`, or one packet that has to be looked at more closely."""
+    stride = len(row)
+    size, version = stride - ESP_TRAILER - row[-2], row[0] >> 4
+    if size >= ESP_TRAILER and version in (4, 6) and row[size:] == trailer(version, size):
+        return OpenedRows(spi, row[-1], begin, stride, size, 1)
+    try:
+        return Opened(spi, *split_trailer(bytes(row)))
+    except DecodeError:
+        return MALFORMED

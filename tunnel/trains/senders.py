@@ -90,19 +90,16 @@ class SealedTrain(TrainSender):
     def __init__(self, sender: TrainSender, seal: Seal) -> None:
         self.framing = sender.framing
         self._sender = sender
-        self._seal_into = seal.seal_into
+        self._seal_rows = seal.seal_rows
         self._sealed = memoryview(bytearray(_MOST_MESSAGES * 2048))
 
     def most(self, width: int) -> int:
         return self._sender.most(width + SEALED_BEFORE + SEALED_AFTER)
 
     def send(self, rows: memoryview, width: int, tos: int) -> int:
-        more, end = SEALED_BEFORE + SEALED_AFTER, 0
+        more = SEALED_BEFORE + SEALED_AFTER
         needed = len(rows) + -(-len(rows) // width) * more
         if needed > len(self._sealed):
             self._sealed = memoryview(bytearray(needed))
-        for start in range(0, len(rows), width):
-            row = rows[start : start + width]
-            begin, end = end, end + len(row) + more
-            self._seal_into(row, self._sealed[begin:end])
+        end = self._seal_rows(rows, width, self._sealed)
         return self._sender.send(self._sealed[:end], width + more, tos)
