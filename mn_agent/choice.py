@@ -163,6 +163,10 @@ class Choice:
             self._aside.pop(min(self._aside, key=lambda key: self._aside[key]))
         self._aside[_key(target)] = now + seconds
 
+    def is_aside(self, target: Target) -> bool:
+        """Whether it is not chosen for a while already."""
+        return _key(target) in self._aside
+
     def forget_absent(self, attachments: Iterable[Attachment]) -> None:
         """A network that was left starts afresh when it is met again; so does a wish for it."""
         present = {(a.interface, a.care_of) for a in attachments}

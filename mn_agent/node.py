@@ -18,7 +18,7 @@ from mn_agent.authentication import ClockCorrected
 from mn_agent.binding_update_list import Target, places
 from mn_agent.choice import ANY, Ranked, Wanted, chosen, policy_of
 from mn_agent.config import Configuration
-from mn_agent.consequences import Consequences
+from mn_agent.consequences import PATIENCE, Consequences
 from mn_agent.decisions import Decision
 from mn_agent.desired import Surroundings, desired, home_addresses, in_order
 from mn_agent.enquiries import is_icmp
@@ -55,6 +55,7 @@ from mn_agent.registration_states import (
     Refusing,
     Registered,
     Registering,
+    Unanswered,
     unanswered,
 )
 from mn_agent.summary import summarise
@@ -340,20 +341,28 @@ class MobileNode:
         if isinstance(self.registration.state, Deregistering) or self._stopping:
             return []
         self._notice_lost_path()
+        given_up = self._give_up(now)
         present = self.target
         ranking = self.ranking(now)
         aim = chosen(ranking)
         if aim is None:
-            return self._without_aim(present, now)
+            return given_up + self._without_aim(present, now)
         if present is not None and aim.same_as(present):
-            return []
+            return given_up
         gone = present is not None and not present.is_in(self.attachments)
         origin = origin_of(self.registration.state)
         self.journal.open(aim, self.registration.state, gone, self.choice.wanted != ANY, self._cause_at)
         moving = self.journal.current
         cause, number = ("first registration", None) if moving is None else (moving.reason, moving.number)
         self.decisions.taken(Decision(now, cause, origin, ranking, number))
-        return self._follow(self.registration.register(aim, now), now)
+        return given_up + self._follow(self.registration.register(aim, now), now)
+
+    def _give_up(self, now: float) -> list[Action]:
+        """Neither payload nor an update is answered: that is enough, without a third try."""
+        target, silent = self.target, unanswered(self.registration.state)
+        if target is None or not silent or not self.paths.is_dead(target) or self.choice.is_aside(target):
+            return []
+        return self._follow([Unanswered(target, max(silent, PATIENCE))], now)
 
     def _without_aim(self, present: Target | None, now: float) -> list[Action]:
         if present is not None and present.is_in(self.attachments) and not self.choice.holds(present):

@@ -27,7 +27,7 @@ from runtime.node import Deadline, earliest
 
 KEPT = 86400.0
 """Seconds for which it is believed that a way is blocked; then the better way gets another chance. Ours."""
-DOUBT_INTERVAL = 5.0
+DOUBT_INTERVAL = 2.0
 """Seconds between two tests for the same reason: nothing has come back for a while."""
 CALM, MOST_CALM = 30.0, 600.0
 """Seconds after which a path that does not answer, and has no alternative, is tested again; doubles. Ours."""
@@ -82,6 +82,11 @@ class PathWatch:
     def verified(self) -> bool | None:
         """Whether payload passes by the present way; None while that is not known."""
         return None if self.found is None else isinstance(self.found, Passes)
+
+    def is_dead(self, target: Target) -> bool:
+        """Whether payload does not pass by the binding to `target`, and there is another way to try."""
+        present = self._way is not None and self._way.place == place_of(target.attachment)
+        return present and isinstance(self.found, Blocked) and not self.resigned
 
     def problems(self) -> Iterator[tuple[str, str, str, str]]:
         """Code, severity, text, and what a person can do."""

@@ -6,8 +6,8 @@ asks the question, so that an idle host is never woken up for it.
 
 from __future__ import annotations
 
-PATIENCE = 1.8
-"""Seconds of one-way traffic before the first alarm."""
+PATIENCE = 1.2
+"""Seconds of one-way traffic before the first alarm: with a test of the path after it, less than three."""
 MOST_PATIENCE = 80.0
 """Traffic that is one-way by nature alarms ever more rarely, down to this."""
 PAUSE = 120.0

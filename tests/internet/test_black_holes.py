@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from mn_agent.events import Roam
 from tests.internet.weather import FAIR, Weather
 from tests.internet.world import World
 from tunnel.path import Encapsulation
-from wire.ip import PROTOCOL_IPV4, PROTOCOL_IPV6
+from wire.ip import PROTOCOL_IPV4, PROTOCOL_IPV6, PROTOCOL_UDP
 
 NO_TUNNEL = Weather(blocked=frozenset({PROTOCOL_IPV4, PROTOCOL_IPV6}))
 
@@ -89,3 +91,99 @@ def _encapsulation(world: World) -> Encapsulation | None:
         return None
     binding = world.binding()
     return None if binding is None else binding.encapsulation
+
+
+# ---- at any distance ------------------------------------------------------------------------
+ROUND_TRIPS = [0.02, 0.1, 0.3]
+SIZES = [1500, 1492, 1452, 1400, 1360, 1300, 1280]
+
+
+def talk_until(world: World, repaired: Callable[[], bool]) -> float:
+    """Seconds of traffic from the mobile node, a packet every 50 ms, until then."""
+    began = world.now
+    while not repaired() and world.now < began + 10.0:
+        world.reply(world.laptop, 6)
+        world.run(0.05)
+    return world.now - began
+
+
+def in_conversation(world: World) -> World:
+    """Packets both ways for a while, so that nothing is in doubt."""
+    for _ in range(40):
+        world.reply(world.laptop, 6)
+        world.call(world.laptop, 6)
+        world.run(0.05)
+    return world
+
+
+@pytest.mark.parametrize("round_trip", ROUND_TRIPS)
+def test_a_new_network_that_drops_payload_is_known_within_three_seconds_from_afar(round_trip: float) -> None:
+    world = World().weather("street", replace(NO_TUNNEL, delay=round_trip / 2)).bind("street")
+    assert world.run_until(lambda: _encapsulation(world) is Encapsulation.UDP, 3.0) < 3.0
+
+
+@pytest.mark.parametrize("round_trip", ROUND_TRIPS)
+def test_a_path_that_begins_to_drop_payload_is_left_within_three_seconds_from_afar(
+    round_trip: float,
+) -> None:
+    fair = replace(FAIR, delay=round_trip / 2)
+    world = in_conversation(World().weather("street", fair).bind("street"))
+    world.weather("street", replace(NO_TUNNEL, delay=round_trip / 2))
+    assert talk_until(world, lambda: _encapsulation(world) is Encapsulation.UDP) < 3.0
+
+
+@pytest.mark.parametrize("round_trip", ROUND_TRIPS)
+@pytest.mark.parametrize("way", ["up", "down"])
+@pytest.mark.parametrize("wished", [False, True], ids=["by policy", "on the user's wish"])
+def test_udp_that_is_dropped_one_way_is_left_for_the_other_link_within_three_seconds(
+    round_trip: float, way: str, wished: bool
+) -> None:
+    """Updates reach the home agent or their answers do not come back: either way nobody waits for a third."""
+    fair = replace(FAIR, delay=round_trip / 2)
+    bad = replace(fair, blocked=frozenset({PROTOCOL_UDP}))
+    world = World().weather("cafe", fair).weather("office", fair).weather("hotel", fair)
+    other = "office" if wished else "hotel"
+    world.plug("wlan0", "cafe").run(4.0)
+    world.plug("eth0", other).run(4.0)
+    if wished:
+        world.laptop.driver.dispatch(Roam("wlan0", None))
+        world.run(4.0)
+    assert world.is_in(world.networks["cafe"])
+    in_conversation(world).weather("cafe", *((bad, fair) if way == "up" else (fair, bad)))
+    assert talk_until(world, lambda: world.is_bound() and world.is_in(world.networks[other])) < 3.0
+    assert world.passes() == []
+
+
+@pytest.mark.parametrize("round_trip", ROUND_TRIPS)
+@pytest.mark.parametrize("most", SIZES)
+def test_the_size_of_a_black_hole_is_known_at_both_ends_within_three_seconds_from_afar(
+    round_trip: float, most: int
+) -> None:
+    world = World().weather("cafe", Weather(delay=round_trip / 2, largest=most)).bind("cafe")
+
+    def is_known() -> bool:
+        mine, theirs = world.laptop.node.registration.binding, world.binding()
+        if mine is None or theirs is None or world.laptop.node.paths.verified is not True:
+            return False
+        here = world.laptop.node.surroundings().limited(mine.path).link_mtu
+        return (here, theirs.path_mtu or 1500) == (most, most)
+
+    assert world.run_until(is_known, 3.0) < 3.0
+
+
+@pytest.mark.parametrize("round_trip", ROUND_TRIPS)
+def test_a_nat_that_has_forgotten_everything_is_repaired_by_payload_within_two_seconds(
+    round_trip: float,
+) -> None:
+    """What leaves by the new mapping proves nothing to the home agent; but silence makes the node speak."""
+    world = in_conversation(World().weather("cafe", replace(FAIR, delay=round_trip / 2)).bind("cafe"))
+    nat = world.networks["cafe"].nat
+    assert nat is not None
+    nat.flush()
+    calls = set[int]()
+
+    def answered() -> bool:
+        calls.add(world.call(world.laptop, 4))
+        return not calls.isdisjoint(world.arrived)
+
+    assert talk_until(world, answered) < 2.0
