@@ -25,6 +25,21 @@ DAEMONS = (
 )
 
 
+UNHURRIED = frozenset(
+    {
+        "test_bpf_programs",
+        "test_control_socket",
+        "test_home_link_kernel",
+        "test_mobile_network_kernel",
+        "test_routing_kernel",
+        "test_tiers_agree",
+        "test_tunnel_plane",
+        "test_tunnel_plane_protected",
+    }
+)
+"""Modules whose tests wait for what happens, however long it takes: they may share the machine."""
+
+
 def why_not() -> str | None:
     """What this machine lacks for tests in network namespaces."""
     if os.geteuid() != 0:
@@ -39,6 +54,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.lab)
+            if item.path.stem in UNHURRIED:
+                item.add_marker(pytest.mark.unhurried)
             if reason is not None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
