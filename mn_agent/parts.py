@@ -109,7 +109,7 @@ def assemble(
     steady = SteadyLinks(configuration.movement.hysteresis)
     paths = PathWatch(memory_of_networks, limits, registration.demands, rng)
     registration.demands.needs_udp = paths.wants_udp
-    thinkers = (recognition, steady, nat64, Race(rng), portals, paths)
+    thinkers = (recognition, steady, nat64, Race(memory_of_networks, rng), portals, paths)
     return Parts(
         configuration,
         choice,

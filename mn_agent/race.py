@@ -2,6 +2,7 @@
 
 Pure. RFC 5555 section 4.4.1 with the patience of RFC 8305. The Binding Update to the favourite never waits
 for the race; an answer is a hint, which anybody on the way could have made, and only orders what is tried.
+A network in which a way was silent is remembered: at the next visit another way is the favourite.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from mn_agent.actions import Action, SendEcho
 from mn_agent.binding_update_list import HomeAgent
 from mn_agent.desired import Surroundings
 from mn_agent.events import Check, EchoHeard, Event, PathSilent
+from mn_agent.network_memory import NetworkMemory
+from movement.known_networks import Learnt
 from movement.opinion import Opinion, Verdict
 from movement.policy import Attachment
 from runtime.node import Deadline, earliest
@@ -24,6 +27,8 @@ HEAD_START = 0.25
 """Seconds of silence after which whoever has answered is preferred (RFC 8305 section 5)."""
 AGAIN_AT = (0.0, 0.1, 0.6)
 """When a runner is asked, in seconds from the start: an echo is lost as easily as anything."""
+KEPT = 86400.0
+"""Seconds for which a network is remembered in which a way was silent: there it starts as the loser. Ours."""
 RECHECK = 300.0
 """Seconds after which a silent runner is asked again; doubles up to MAX_RECHECK. Ours."""
 MAX_RECHECK = 3600.0
@@ -49,9 +54,11 @@ class _Runner:
     round_trip: float | None = None
     silent: bool = False
     """Judged: it had its head start, and some other way has answered. Until it answers itself."""
+    remembered: bool = False
+    """That was on an earlier visit."""
 
     def answered(self, round_trip: float, now: float) -> None:
-        self.answered_at, self.silent = now, False
+        self.answered_at, self.silent, self.remembered = now, False, False
         self.recheck = RECHECK
         self.round_trip = round_trip if self.round_trip is None else min(self.round_trip, round_trip)
 
@@ -66,7 +73,8 @@ class _Runner:
 class Race:
     """Runs whenever there is another choice, or the present path falls silent. Between races it sleeps."""
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, networks: NetworkMemory, rng: Random) -> None:
+        self._networks = networks
         self._rng = rng
         self._runners: dict[Place, _Runner] = {}
         self._now = 0.0
@@ -90,6 +98,8 @@ class Race:
         self._now = now
         self._follow(around, now)
         self._judge(now)
+        for runner in self._runners.values():
+            self._remember(runner, now)
         for runner in [r for r in self._runners.values() if r.silent and r.started_at + r.recheck <= now]:
             runner.recheck = min(2 * runner.recheck, MAX_RECHECK)
             self._start([runner], now)
@@ -115,6 +125,9 @@ class Race:
             if runner.answered_at is not None:
                 why = f"answered in {(runner.round_trip or 0.0) * 1000:.0f} ms"
                 yield Opinion(place.interface, place.care_of, Verdict.GOOD, "race", why, runner.round_trip)
+            elif runner.silent and runner.remembered:
+                why = "no answer on an earlier visit, where another path answered"
+                yield Opinion(place.interface, place.care_of, Verdict.POOR, "race", why)
             elif runner.silent:
                 why = f"no answer within {HEAD_START * 1000:.0f} ms, where another path answered"
                 yield Opinion(place.interface, place.care_of, Verdict.POOR, "race", why)
@@ -133,6 +146,8 @@ class Race:
             p for p, r in self._runners.items() if p not in places or r.remote != _remote(agent, p)
         ]:
             del self._runners[place]
+        for place, runner in self._runners.items():
+            runner.attachment = places[place]  # which network it is may be known by now
         new = [place for place in places if place not in self._runners][: MOST - len(self._runners)]
         for place in new:
             remote = _remote(agent, place)
@@ -148,6 +163,19 @@ class Race:
         runner = None if binding is None else self._runners.get(_place(binding.target.attachment))
         if binding is not None and runner is not None and binding.accepted_at >= runner.started_at:
             runner.answered(binding.accepted_at - binding.sent_at, binding.accepted_at)
+
+    def _remember(self, runner: _Runner, now: float) -> None:
+        """What a network has shown holds for the next visit, and what it has shown before for this one."""
+        network = runner.attachment.network
+        if network is None:
+            return
+        known = self._networks.about(network, now).silent is not None
+        if runner.answered_at is not None and known:
+            self._networks.learn(network, silent=None)
+        elif runner.silent and not known:
+            self._networks.learn(network, silent=Learnt(True, now + KEPT))
+        elif known and runner.answered_at is None and not runner.silent:
+            runner.silent = runner.remembered = True
 
     def _start(self, runners: list[_Runner], now: float) -> None:
         for runner in runners:

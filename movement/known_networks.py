@@ -61,6 +61,8 @@ class NetworkFacts:
     """IP in IP carries no payload from here; UDP does."""
     no_payload: Learnt[bool] | None = None
     """Nothing carries payload from here; another family or link did."""
+    silent: Learnt[bool] | None = None
+    """The home agent did not answer an echo from here, while it answered one by another way."""
 
     def at(self, now: float) -> NetworkFacts:
         """Without what no longer holds."""

@@ -11,6 +11,7 @@ from mn_agent.events import PathSilent
 from mn_agent.race import HEAD_START, MAX_RECHECK, RECHECK
 from movement.opinion import Verdict
 from tests.machines.mobile_node_script import CAFE4, MOBILE4, OFFICE6, Script, configuration, heard, link
+from tests.machines.test_path_watch import gone, network
 
 DUAL = link("eth0", MOBILE4, OFFICE6)
 WLAN = link("wlan0", CAFE4, index=3)
@@ -84,6 +85,28 @@ def test_an_acknowledgement_counts_as_an_answer() -> None:
     while script.now < 300.0:
         assert script.sleep() in ("ask routers for a way out", "binding refresh")
     assert len(script.echoes) == 2, "nothing is asked, judged or moved any more"
+
+
+def test_a_network_in_which_ipv6_was_silent_is_begun_with_ipv4_until_ipv6_answers() -> None:
+    script = unheard().links(network(OFFICE6, MOBILE4))
+    asked = {echo.attachment.care_of: echo for echo in script.echoes}
+    script.at(0.02).feed(heard(asked[MOBILE4]))
+    while not script.sent or script.sent[-1].action.care_of != MOBILE4:
+        script.sleep()
+    script.answer(script.one())
+    script.links(gone(1))
+    script.echoes.clear()
+    again = script.links(network(OFFICE6, MOBILE4, losses=2)).one()
+    assert again.action.care_of == MOBILE4, "and nothing was waited for"
+    script.answer(again)
+    (poor,) = [o for t in script.node.thinkers for o in t.opinions() if o.verdict is Verdict.POOR]
+    assert (poor.care_of, poor.by) == (OFFICE6, "race")
+    asked = {echo.attachment.care_of: echo for echo in script.echoes}
+    script.feed(heard(asked[OFFICE6]))
+    assert not [o for t in script.node.thinkers for o in t.opinions() if o.verdict is Verdict.POOR]
+    script.links(gone(3))
+    script.now += 10.0
+    assert script.links(network(OFFICE6, MOBILE4, losses=4)).one().action.care_of == OFFICE6
 
 
 def test_where_echo_is_filtered_everywhere_the_order_of_rfc_5555_stands() -> None:
