@@ -10,6 +10,9 @@ from typing import Generic, TypeVar
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 
+_ROUNDING = 1e-6
+"""Tokens: instants are sums of fractions that binary numbers do not hold exactly."""
+
 
 class TokenBuckets(Generic[KeyT]):
     """Each key may spend `burst` tokens at once and `rate` tokens a second for ever.
@@ -23,17 +26,17 @@ class TokenBuckets(Generic[KeyT]):
         self._rate = rate
         self._burst = burst
         self._capacity = capacity
-        self._buckets: dict[KeyT, tuple[float, float]] = {}
+        self._full_at: dict[KeyT, float] = {}
+        """When each bucket will be full again: that says all of it. In the order of their last use."""
 
     def spend(self, key: KeyT, now: float) -> bool:
         """Take one token of `key`; False when there is none."""
-        tokens, since = self._buckets.pop(key, (self._burst, now))
-        tokens = min(self._burst, tokens + (now - since) * self._rate)
-        while self._buckets and self._may_forget(next(iter(self._buckets.values())), now):
-            del self._buckets[next(iter(self._buckets))]
-        granted = tokens >= 1
-        self._buckets[key] = (tokens - 1 if granted else tokens, now)
+        full_at = max(self._full_at.pop(key, now), now)
+        while self._full_at and self._may_forget(next(iter(self._full_at.values())), now):
+            del self._full_at[next(iter(self._full_at))]
+        granted = (full_at - now) * self._rate <= self._burst - 1 + _ROUNDING
+        self._full_at[key] = full_at + 1 / self._rate if granted else full_at
         return granted
 
-    def _may_forget(self, idlest: tuple[float, float], now: float) -> bool:
-        return now - idlest[1] >= self._burst / self._rate or len(self._buckets) >= self._capacity
+    def _may_forget(self, idlest: float, now: float) -> bool:
+        return idlest <= now or len(self._full_at) >= self._capacity

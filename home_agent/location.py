@@ -59,7 +59,9 @@ def _claimed(request: Request, strict: bool) -> Location | BindingStatus:
     if alternate is not None and strict:  # ruling I9
         return BindingStatus.INVALID_CARE_OF_ADDRESS
     remark = "alternate care-of address ignored over IPv4" if alternate is not None else ""
-    return Location(option.address, nat=option.address != request.arrival.remote, remark=remark)
+    if option.address == request.arrival.remote:
+        return Location(request.arrival.remote, nat=False, remark=remark)  # one object instead of two
+    return Location(option.address, nat=True, remark=remark)
 
 
 def is_unicast(address: Address) -> bool:

@@ -159,6 +159,7 @@ class HomeAgent:
         actions: list[Action] = []
         while (due := self.books.cache.due(now)) is not None:
             actions += self._due(*due, now)
+        actions += self._settle()
         for home in [home for home, pending in self._pending.items() if pending.give_up_at <= now]:
             del self._pending[home]
             self.tally.accounts[home].ignored["probe-unanswered"] += 1
@@ -338,10 +339,8 @@ class HomeAgent:
             case Due.REFRESH_REQUEST:
                 assert binding is not None
                 return self._tell(binding, BindingRefreshRequest(), now)
-            case Due.OLD_PATH_ENDS:
-                return self._settle()
-            case Due.CLOSED:
-                return []
+            case Due.OLD_PATH_ENDS | Due.CLOSED:
+                return []  # what that changes is settled once for all that are due
             case _:
                 assert_never(due)
 

@@ -28,6 +28,8 @@ CREATE TABLE IF NOT EXISTS mobile_node (
 ) WITHOUT ROWID
 """
 _VERSION = 1
+_CACHE = 256
+"""KiB of the database that are kept in memory: nothing is read after the start, and rows are written once."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -111,6 +113,7 @@ def _prepared(path: Path) -> sqlite3.Connection:
         path.chmod(0o600)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
+        database.execute(f"PRAGMA cache_size = -{_CACHE}")
         version = int(database.execute("PRAGMA user_version").fetchone()[0])
         if version not in (0, _VERSION):
             raise sqlite3.OperationalError(f"written by another version of home-agent (format {version})")

@@ -12,7 +12,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import chain
 
 from tunnel.path import TunnelPath
-from tunnel.persistent import MASK, PersistentMap
+from tunnel.persistent import BITS, MASK, PersistentMap
+from wire.text import text_of
 
 Network = IPv4Network | IPv6Network
 Destination = IPv4Address | IPv6Address | Network
@@ -24,14 +25,23 @@ ASSOCIATION = "association"
 
 def peer_of(address: IPv4Address | IPv6Address, port: int = 0) -> Peer:
     """The name by which `recvfrom` will call that address and port."""
-    return (str(address), port) if address.version == 4 else (str(address), port, 0, 0)
+    return _named(text_of(address), address.version, port)
 
 
-def _peer_by(path: TunnelPath) -> Peer:
-    """Who may send by `path`: with protection the keys decide, wherever the outer header comes from."""
-    if path.encapsulation.protected:
-        return (ASSOCIATION, path.spi)
-    return peer_of(path.remote, path.remote_port)
+def _named(text: str, version: int, port: int) -> Peer:
+    return (text, port) if version == 4 else (text, port, 0, 0)
+
+
+def _peers_by(paths: Iterable[TunnelPath]) -> Iterator[Peer]:
+    """Who may send by `paths`: with protection the keys decide, wherever the outer header comes from."""
+    last, text = None, ""
+    for path in paths:
+        if path.encapsulation.protected:
+            yield (ASSOCIATION, path.spi)
+            continue
+        if path.remote is not last:  # most paths of a mobile node differ in format and port alone
+            last, text = path.remote, text_of(path.remote)
+        yield _named(text, path.remote.version, path.remote_port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +58,8 @@ class Way:
     """Outer sources, or security associations, that may send by it. A set would take the memory of four."""
 
     def __post_init__(self) -> None:
-        paths = (self.path, *self.accept)
-        object.__setattr__(self, "peers", tuple(dict.fromkeys(map(_peer_by, paths))))
+        peers = _peers_by((self.path, *self.accept))
+        object.__setattr__(self, "peers", tuple(dict.fromkeys(peers)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,8 @@ class ForwardingTable:
 
     def find(self, address: bytes) -> Way | None:
         """The way to the longest prefix that holds `address` (4 or 16 octets)."""
-        way = self._hosts.shards[hash(address) & MASK].get(address)
+        at = hash(address)  # as PersistentMap.get, which would be one more call for each packet
+        way = self._hosts.root[at & MASK][at >> BITS & MASK].get(address)
         if way is not None or not self._lengths:
             return way
         family = 1 << 8 * len(address)
@@ -132,12 +143,12 @@ class ForwardingTable:
         """This table less the routes of exactly these prefixes and addresses."""
         return self._changed(map(_key, destinations), {})
 
-    def changed_since(self, older: ForwardingTable) -> Iterator[tuple[Network, Way | None]]:
-        """The prefixes whose way is another one than in `older`, and their ways; None for those without."""
-        for address, _, way in self._hosts.differences(older._hosts):
-            yield _host(address), way
-        for key, _, way in self._prefixes.differences(older._prefixes):
-            yield _prefix(key), way
+    def changed_since(self, older: ForwardingTable) -> Iterator[tuple[Network, Way | None, Way | None]]:
+        """The prefixes whose way is another one than in `older`: that one, and the present one."""
+        for address, old, new in self._hosts.differences(older._hosts):
+            yield _host(address), old, new
+        for key, old, new in self._prefixes.differences(older._prefixes):
+            yield _prefix(key), old, new
 
     def _changed(self, without: Iterable[_Key], also: Mapping[_Key, Way]) -> ForwardingTable:
         table = ForwardingTable.__new__(ForwardingTable)

@@ -28,10 +28,9 @@ class Guest:
     ) -> Guest:
         """`own` are the home agent's addresses: never taken away from it, whatever the binding cache says."""
         kept = frozenset(own)
-        return cls(
-            tuple(one for one in dict.fromkeys(destinations) if one not in kept),
-            tuple(one for one in dict.fromkeys(defended) if one not in kept),
-        )
+        routed = tuple(one for one in dict.fromkeys(destinations) if one not in kept)
+        answered = tuple(one for one in dict.fromkeys(defended) if one not in kept)
+        return cls(answered if answered == routed else routed, answered)  # mostly one tuple is enough
 
 
 Guests = PersistentMap[IPv6Address, Guest]

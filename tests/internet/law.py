@@ -267,7 +267,7 @@ class Law:
             known.previous.pop(home, None)
         known.bindings = bindings
         self._check_table(host, known)
-        if len(host.node._pending) > len(host.node.nodes) or len(host.door._sources._buckets) > 4096:
+        if len(host.node._pending) > len(host.node.nodes) or len(host.door._sources._full_at) > 4096:
             self.broken("bounded-memory", f"{host.name} holds too much")
 
     def _binding_changed(self, host: HomeHost, known: _Receiver, old: Binding | None, new: Binding) -> None:

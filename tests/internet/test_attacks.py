@@ -275,7 +275,7 @@ def test_a_flood_from_a_hundred_thousand_addresses_leaves_little_behind_and_stop
         world.laptop.refresh()
         world.run(0.5)
         assert world.agent.node.tally.accepted == second + 2
-    assert len(world.agent.door._sources._buckets) <= 4096
+    assert len(world.agent.door._sources._full_at) <= 4096
 
 
 @pytest.mark.xfail(

@@ -16,7 +16,7 @@ from tests.machines.ha_script import (
     home4,
     over_ipv4,
 )
-from tunnel.persistent import SHARDS
+from tunnel.persistent import FAN
 from wire.profile import RFC5555
 
 FEW, MANY = 8, 200
@@ -73,9 +73,9 @@ def test_a_binding_update_copies_little_of_what_is_known_of_all_others() -> None
     table, kernel = ha.table, ha.kernel
     assert kernel is not None
     ha.feed(ha.laptop.udp(over_ipv4(ha.laptop, home4())))
-    copied = [at for at in range(SHARDS) if ha.table._hosts.shards[at] is not table._hosts.shards[at]]
+    copied = [at for at in range(FAN) if ha.table._hosts.root[at] is not table._hosts.root[at]]
     assert 1 <= len(copied) <= 2, "one for each home address"
-    assert {str(prefix) for prefix, _ in ha.table.changed_since(table)} == {
+    assert {str(prefix) for prefix, _, _ in ha.table.changed_since(table)} == {
         f"{LAPTOP}/128",
         "203.0.113.77/32",
     }

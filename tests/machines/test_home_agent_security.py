@@ -280,7 +280,7 @@ def test_strangers_leave_no_trace_but_counters() -> None:
         arrival = Arrival(HA4, IPv4Address(number), 4191, 9)
         if door.admits(event.packet[:-1] + b"?", arrival, 0.0):
             ha.feed(ControlReceived(event.packet[:-1] + b"?", arrival)).silent()
-    assert len(door._sources._buckets) == 4096
+    assert len(door._sources._full_at) == 4096
     assert len(ha.agent.tally.accounts) == 3
     assert ha.agent.tally.strangers == {"esp-bad-icv": 20_000}
 

@@ -98,7 +98,8 @@ def test_changes_add_up_to_the_table_and_are_told(
     assert {route.prefix: route.way for route in after.routes} == expected
     assert after == ForwardingTable(after.routes)
     assert len(after) == len(expected)
-    told = dict(after.changed_since(before))
+    told = {prefix: new for prefix, _, new in after.changed_since(before)}
+    assert all(old == before.way_to(prefix) for prefix, old, _ in after.changed_since(before))
     assert {**{prefix: Way(CAFE) for prefix in first}, **told} == {
         **expected,
         **{prefix: None for prefix in gone if prefix not in expected},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunnel.persistent import SHARDS, PersistentMap
+from tunnel.persistent import FAN, PersistentMap
 
 keys = st.integers(0, 2000)
 steps = st.lists(
@@ -42,9 +42,16 @@ def test_it_holds_what_a_dictionary_would(
         }
 
 
-def test_a_change_copies_only_the_shards_that_it_touches() -> None:
+def test_a_change_copies_only_the_leaves_that_it_touches() -> None:
     many = PersistentMap((number, number) for number in range(100_000))
     other = many.changed([5], {7: 0, 200_000: 1})
-    own = [at for at in range(SHARDS) if other.shards[at] is not many.shards[at]]
-    assert len(own) == len({key % SHARDS for key in (5, 7, 200_000)})
-    assert max(len(other.shards[at]) for at in own) < 2 * len(many) / SHARDS
+    branches = [at for at in range(FAN) if other.root[at] is not many.root[at]]
+    assert branches == sorted({key % FAN for key in (5, 7, 200_000)})
+    leaves = [
+        other.root[at][below]
+        for at in branches
+        for below in range(FAN)
+        if other.root[at][below] is not many.root[at][below]
+    ]
+    assert len(leaves) == len({key % (FAN * FAN) for key in (5, 7, 200_000)})
+    assert max(map(len, leaves)) < 2 * len(many) / (FAN * FAN)

@@ -42,17 +42,19 @@ class Lanes:
     def descriptor(self) -> int:
         return self._map.descriptor
 
-    def take(self, path: TunnelPath) -> int:
-        """The lane of `path`, for one more route."""
+    def take(self, path: TunnelPath) -> None:
+        """One more route uses `path`, which has a lane from now on, if one is left."""
         lane, users = self._used.get(path, (_NO_LANE, 0))
         if not users:
             lane = self._free()
             if lane == _NO_LANE:
-                return _NO_LANE
+                return
             for fresh in (layout.SENT_AT, layout.ASKED_AT):
                 self._numbers[self._place(lane, fresh)] = 0
         self._used[path] = lane, users + 1
-        return lane
+
+    def of(self, path: TunnelPath) -> int:
+        return self._used.get(path, (_NO_LANE, 0))[0]
 
     def give_back(self, path: TunnelPath) -> None:
         """One route less uses `path`. Counts stay: they are summed over all paths there ever were."""
@@ -115,8 +117,6 @@ class KernelRoutes:
         self.homes = Map(MapType.HASH, "mip_homes", layout.KEY_SIZE, size, capacity, flags)
         self.networks = Map(MapType.LPM_TRIE, "mip_networks", layout.NETWORK_KEY_SIZE, size, capacity, flags)
         self._table = ForwardingTable()
-        self._paths: dict[bytes, TunnelPath] = {}
-        """By key, of either map: with thousands of routes, prefixes as objects would take most memory."""
         self.turned_away = 0
         """Routes for which the maps had no room; user space has them."""
 
@@ -124,11 +124,14 @@ class KernelRoutes:
         """Change what is not as in `table`."""
         older, self._table = self._table, table
         values: dict[int, bytes] = {}  # all destinations of a mobile node share one way
-        for prefix, way in table.changed_since(older):
-            if way is None:
+        for prefix, old, new in table.changed_since(older):
+            if new is None:
                 self._remove(prefix)
             else:
-                self._put(prefix, way, carriers, values)
+                self.lanes.take(new.path)
+                self._put(prefix, new, carriers, values)
+            if old is not None:
+                self.lanes.give_back(old.path)
 
     def resolve(self, carriers: Carriers) -> None:
         """The carriers are others than before: so are own ports and links."""
@@ -142,24 +145,20 @@ class KernelRoutes:
 
     def _put(self, prefix: Network, way: Way, carriers: Carriers, values: dict[int, bytes]) -> None:
         """`values` has those of the ways that were put by the same installation."""
-        lane = self.lanes.take(way.path)
         value = values.get(id(way))
         if value is None:
-            value = values[id(way)] = self._value(lane, way, carriers)
-        if value and self._write(prefix, value):
-            _, key = self._element(prefix)
-            self._release(key)
-            self._paths[key] = way.path
-            return
-        self.lanes.give_back(way.path)
-        self._remove(prefix)  # rather no route than the one of before
+            value = values[id(way)] = self._value(way, carriers)
+        if not value or not self._write(prefix, value):
+            self._remove(prefix)  # rather no route than the one of before
 
-    def _value(self, lane: int, way: Way, carriers: Carriers) -> bytes:
+    def _value(self, way: Way, carriers: Carriers) -> bytes:
         """What programs can do of `way`; empty if that is nothing."""
         found = (_peer(path, carriers) for path in (way.path, *way.accept))
         peers = tuple(dict.fromkeys(peer for peer in found if peer is not None))
         leaving = self._exit(way.path, carriers)
-        return encode_route(lane, leaving, peers) if leaving is not None or peers else b""
+        if leaving is None and not peers:
+            return b""
+        return encode_route(self.lanes.of(way.path), leaving, peers)
 
     def _exit(self, path: TunnelPath, carriers: Carriers) -> Exit | None:
         """How a program sends by `path`; None if it cannot, or if there is no way at the moment."""
@@ -187,11 +186,6 @@ class KernelRoutes:
     def _remove(self, prefix: Network) -> None:
         where, key = self._element(prefix)
         where.delete(key)
-        self._release(key)
-
-    def _release(self, key: bytes) -> None:
-        if (path := self._paths.pop(key, None)) is not None:
-            self.lanes.give_back(path)
 
     def _element(self, prefix: Network) -> tuple[Map, bytes]:
         if prefix.prefixlen == prefix.max_prefixlen:
