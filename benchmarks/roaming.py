@@ -1,7 +1,7 @@
 """The handover benchmark's supervisor: a lab in which mn roams with mn-agent and a rover without it.
 
 Performs I/O. Started by lab.launch as `python -m benchmarks.roaming LAPS OUTPUT TUNNEL`. The two machines
-move in turn, half a second apart, so that neither disturbs the other; everything is judged lap by lap from
+move in turn, 0.4 s apart, so that neither disturbs the other; everything is judged lap by lap from
 captures and from the receivers' journals, by the lab's own judge.
 """
 
@@ -43,9 +43,9 @@ from lab.witness import first_usable, read_witness
 
 _HERE = Path(__file__).parent
 _DARK_S = 0.06
-_WATCH_S = 0.5
+_WATCH_S = 0.4
 _CALM_S = 0.3
-_STANDBY_S = 0.8
+_STANDBY_S = 0.5
 """How long a new link has before the node is told to use it."""
 _BOUND_WITHIN = 30.0
 _PORT = 7800

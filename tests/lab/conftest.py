@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +103,18 @@ class LabUnderTest:
         """A program that goes on beside the test, on a machine of the lab."""
         words = self.words(node, sys.executable, "-c", script)
         return subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True)
+
+    @contextmanager
+    def capturing(self, node: str, interface: str, path: Path) -> Iterator[None]:
+        """What passes there meanwhile is in the file `path` afterwards."""
+        words = self.words(node, *TCPDUMP, "-i", interface, "-w", str(path))
+        with subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True) as capture:
+            assert capture.stderr is not None
+            assert "listening" in capture.stderr.readline()
+            try:
+                yield
+            finally:
+                self.run(node, "pkill", "tcpdump")
 
     def plug(self, interface: str, network: str) -> None:
         find_lab(self.name).ask({"plug": interface, "network": network})

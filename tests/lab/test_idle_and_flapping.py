@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -13,7 +12,7 @@ import pytest
 from lab.evidence import Observer, Seen
 from lab.judge import Evidence, busiest_second
 from lab.pcap import GrowingCapture
-from tests.lab.conftest import TCPDUMP, LabUnderTest, mnctl_lab, unique_name
+from tests.lab.conftest import LabUnderTest, mnctl_lab, unique_name
 
 AGENT = tuple(ip_address(address) for address in ("2001:db8:99::2", "203.0.113.2"))
 PID = "$(pgrep -f '^/.*bin/mn-agent$')"
@@ -63,17 +62,9 @@ def test_ten_flaps_a_second_are_three_updates_at_most_and_end_bound_with_nothing
     bound(lab, 10.0)
     time.sleep(0.5)
     before, pcap = footprint(lab), tmp_path / "mn.pcap"
-    capture = subprocess.Popen(
-        lab.words("mn", *TCPDUMP, "-i", "eth0", "-w", str(pcap)),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert capture.stderr is not None
-    assert "listening" in capture.stderr.readline()
-    lab.do("flap = { times_a_second = 10, seconds = 3 }")
-    assert bound(lab, 10.0) <= 2 * WITHIN
-    lab.output("mn", "pkill", "tcpdump")
-    capture.wait(timeout=10)
+    with lab.capturing("mn", "eth0", pcap):
+        lab.do("flap = { times_a_second = 10, seconds = 3 }")
+        assert bound(lab, 10.0) <= 2 * WITHIN
     observer, seen = Observer(AGENT, 4191), Seen()
     for frame in GrowingCapture().feed(pcap.read_bytes()):
         if (sighting := observer.observe(frame)) is not None:

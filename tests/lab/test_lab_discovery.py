@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
-import tomllib
-from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import MNCTL_LAB, ROOT, TCPDUMP, LabUnderTest, mnctl_lab, unique_name
+from tests.lab.conftest import ROOT, LabUnderTest, mnctl_lab, unique_name
+from tests.lab.dissection import Frame, dissect
 
 HOME6, AGENT6 = "2001:db8:99::77", "2001:db8:99::2"
 ANYCAST = "2001:db8:99:0:fdff:ffff:ffff:fffe"
@@ -23,7 +21,6 @@ CHANGES = (
     ('name = "ha.example.net"', 'name = "ha.example.net"\nprefix = "2001:db8:99::/64"'),
     ('ipv4_pool = "203.0.113.128/26"', 'ipv4_pool = "203.0.113.128/26"\nprefix_preferred_lifetime = 60'),
 )
-Frame = dict[str, list[str]]
 
 
 @pytest.fixture(scope="module")
@@ -38,48 +35,23 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Frame]:
     topology.write_text(text)
     done = mnctl_lab("up", "--name", name, "--topology", str(topology))
     assert done.returncode == 0, done.stderr
-    lab, capture = LabUnderTest(name), None
+    lab = LabUnderTest(name)
     try:
         keys = lab.output("mn", "cat", "/etc/mn-agent/keys.toml")
         lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=10)
-        capture = subprocess.Popen(
-            [*MNCTL_LAB, "exec", "--lab", name, "mn", "--", *TCPDUMP, "-i", "eth0", "-w", str(pcap)],
-            cwd=ROOT, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert capture.stderr is not None
-        assert "listening" in capture.stderr.readline()
-        ended = "while pidof -x mn-agent; do sleep 0.05; done"
-        lab.output("mn", "sh", "-c", f"kill $(pidof -x mn-agent); {ended}")
-        lab.output("mn", "sh", "-c", "setsid mn-agent >/dev/null 2>&1 & sleep 1")
-        for network in ("office", "cafe", "mobile"):
-            lab.plug("eth0", network)
-            time.sleep(0.5)
-            lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=10)
-            told = "mnctl status --json | grep -q '\"prefix\": *\"2001:db8:99::/64\"'"
-            lab.wait_for("mn", "sh", "-c", told)
+        with lab.capturing("mn", "eth0", pcap):
+            ended = "while pidof -x mn-agent; do sleep 0.05; done"
+            lab.output("mn", "sh", "-c", f"kill $(pidof -x mn-agent); {ended}")
+            lab.output("mn", "sh", "-c", "setsid mn-agent >/dev/null 2>&1 & sleep 1")
+            for network in ("office", "cafe", "mobile"):
+                lab.plug("eth0", network)
+                time.sleep(0.5)
+                lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=10)
+                told = "mnctl status --json | grep -q '\"prefix\": *\"2001:db8:99::/64\"'"
+                lab.wait_for("mn", "sh", "-c", told)
     finally:
         mnctl_lab("down", "--lab", name)
-        if capture is not None:
-            capture.wait(timeout=10)
-    return _read(pcap, keys)
-
-
-def _read(pcap: Path, keys: str) -> list[Frame]:
-    options = ["-o", "esp.enable_encryption_decode:TRUE", "-o", "esp.enable_authentication_check:TRUE"]
-    for name, section in tomllib.loads(keys).items():
-        if name in ("update", "ack"):
-            row = (
-                "IPv6", "*", "*", f"{section['spi']:#010x}",
-                "AES-CBC [RFC3602]", f"0x{section['encryption_key']}",
-                "HMAC-SHA-256-128 [RFC4868]", f"0x{section['integrity_key']}",
-            )  # fmt: skip
-            columns = ",".join(f'"{column}"' for column in row)
-            options += ["-o", f"uat:esp_sa:{columns}"]
-    wanted = [word for field in FIELDS for word in ("-e", field)]
-    command = ["tshark", "-r", str(pcap), "-d", "udp.port==4191,ip", *options]
-    command += ["-Y", "icmpv6.type in {144, 145, 146, 147}", "-T", "json", *wanted]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    return [frame["_source"]["layers"] for frame in json.loads(run.stdout)]
+    return dissect(pcap, keys, "icmpv6.type in {144, 145, 146, 147}", FIELDS)
 
 
 def of(frames: list[Frame], kind: int, carried: bool | None = None) -> list[Frame]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import MNCTL_LAB, ROOT, TCPDUMP, LabUnderTest, mnctl_lab, unique_name
+from tests.lab.conftest import ROOT, LabUnderTest, mnctl_lab, unique_name
 
 HOME6, HOME4, AGENT6 = "2001:db8:99::77", "203.0.113.77", "2001:db8:99::2"
 
@@ -28,19 +28,6 @@ def lab() -> Iterator[LabUnderTest]:
 
 def state(lab: LabUnderTest) -> str:
     return str(json.loads(lab.output("mn", "mnctl", "status", "--json"))["state"])
-
-
-def capture(lab: LabUnderTest, node: str, interface: str, path: Path) -> subprocess.Popen[str]:
-    words = [*TCPDUMP, "-n", "-i", interface, "-w", str(path)]
-    started = subprocess.Popen(
-        [*MNCTL_LAB, "exec", "--lab", lab.name, node, "--", *words],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert started.stderr is not None
-    assert "listening" in started.stderr.readline()
-    return started
 
 
 def seen(path: Path, what: str, *fields: str) -> list[str]:
@@ -128,34 +115,32 @@ def test_a_network_that_claims_to_be_home_gets_nothing_in_clear_and_protection_s
     lab.plug("eth0", "cafe")
     lab.wait_for("mn", "mnctl", "wait", "--for", "away", "--timeout", "1", within=10)
     frames = tmp_path / "trap.pcap"
-    running = capture(lab, "mn", "eth0", frames)
-    pings = lab.start_python(
-        "cn",
-        "import subprocess\n"
-        f"print(subprocess.run(['ping', '-i0.05', '-c200', '-W1', '{HOME6}'], capture_output=True,"
-        " text=True).stdout)",
-    )
-    lab.output(
-        "cafe",
-        "sh",
-        "-ec",
-        "ip addr add 2001:db8:99::1/64 dev lan nodad; ip addr add 2001:db8:99::2/64 dev lan nodad;"
-        "dnsmasq --conf-file=/dev/null --port=0 --interface=lan --bind-interfaces --enable-ra"
-        " --dhcp-range=2001:db8:99::,ra-only,64 --user=root --pid-file=/run/trap.pid",
-    )
-    lab.wait_for(
-        "mn", "sh", "-c", "ip -6 addr show dev eth0 scope global | grep -q 2001:db8:99:0:", within=20
-    )
-    states = set()
-    began = time.monotonic()
-    while time.monotonic() - began < 10:
-        states.add(state(lab))
-        time.sleep(0.5)
-    assert states == {"bound"}
-    said, _ = pings.communicate(timeout=30)
+    with lab.capturing("mn", "eth0", frames):
+        pings = lab.start_python(
+            "cn",
+            "import subprocess\n"
+            f"print(subprocess.run(['ping', '-i0.05', '-c200', '-W1', '{HOME6}'], capture_output=True,"
+            " text=True).stdout)",
+        )
+        lab.output(
+            "cafe",
+            "sh",
+            "-ec",
+            "ip addr add 2001:db8:99::1/64 dev lan nodad; ip addr add 2001:db8:99::2/64 dev lan nodad;"
+            "dnsmasq --conf-file=/dev/null --port=0 --interface=lan --bind-interfaces --enable-ra"
+            " --dhcp-range=2001:db8:99::,ra-only,64 --user=root --pid-file=/run/trap.pid",
+        )
+        lab.wait_for(
+            "mn", "sh", "-c", "ip -6 addr show dev eth0 scope global | grep -q 2001:db8:99:0:", within=20
+        )
+        states = set()
+        began = time.monotonic()
+        while time.monotonic() - began < 10:
+            states.add(state(lab))
+            time.sleep(0.5)
+        assert states == {"bound"}
+        said, _ = pings.communicate(timeout=30)
     assert " 0% packet loss" in said, "the tunnel carries everything meanwhile"
-    mnctl_lab("down", "--lab", lab.name)
-    running.wait(timeout=10)
     assert seen(frames, f"ipv6.src=={HOME6} && ipv6.dst=={AGENT6} && esp && !udp"), "it has asked"
     clear = f"(ipv6.addr=={HOME6} || ip.addr=={HOME4} || arp.src.proto_ipv4=={HOME4}) && !udp.port==4191"
     others = "esp || icmpv6.type in {1, 4, 133, 134, 135, 136}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from lab.evidence import Kind, Observer
 from lab.pcap import GrowingCapture
-from tests.lab.conftest import MNCTL_LAB, ROOT, TCPDUMP, LabUnderTest, mnctl_lab, unique_name
+from tests.lab.conftest import ROOT, LabUnderTest, mnctl_lab, unique_name
 
 CHANGES = (
     (
@@ -34,27 +33,19 @@ def test_after_a_pause_the_first_payload_waits_for_a_binding_update_and_is_not_l
     topology.write_text(text)
     done = mnctl_lab("up", "--name", name, "--topology", str(topology))
     assert done.returncode == 0, done.stderr
-    lab, capture = LabUnderTest(name), None
+    lab = LabUnderTest(name)
     try:
         lab.plug("eth0", "cafe")
         lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=10)
         lab.wait_for("mn", "ping", "-c1", "-W1", "2001:db8:cc::10")
-        capture = subprocess.Popen(
-            [*MNCTL_LAB, "exec", "--lab", name, "mn", "--", *TCPDUMP, "-i", "eth0", "-w", str(pcap)],
-            cwd=ROOT, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert capture.stderr is not None
-        assert "listening" in capture.stderr.readline()
-        time.sleep(IDLE)
-        lab.output("cafe", "conntrack", "-F")
-        for family, there in (("-6", "2001:db8:cc::10"), ("-4", "192.0.2.10")):
-            said = lab.output("mn", "ping", family, "-c", "3", "-i", "0.2", "-W", "3", there)
-            assert " 0% packet loss" in said
-        lab.output("mn", "pkill", "tcpdump")  # before the agent says goodbye, by another update
+        with lab.capturing("mn", "eth0", pcap):  # and no longer: the agent says goodbye by another update
+            time.sleep(IDLE)
+            lab.output("cafe", "conntrack", "-F")
+            for family, there in (("-6", "2001:db8:cc::10"), ("-4", "192.0.2.10")):
+                said = lab.output("mn", "ping", family, "-c", "3", "-i", "0.2", "-W", "3", there)
+                assert " 0% packet loss" in said
     finally:
         mnctl_lab("down", "--lab", name)
-        if capture is not None:
-            capture.wait(timeout=10)
     observer = Observer((ip_address("2001:db8:99::2"), ip_address("203.0.113.2")), 4191)
     frames = list(GrowingCapture().feed(pcap.read_bytes()))
     seen = [one for frame in frames if (one := observer.observe(frame)) is not None]

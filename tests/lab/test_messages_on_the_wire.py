@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import time
-import tomllib
-from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import MNCTL_LAB, ROOT, TCPDUMP, LabUnderTest, mnctl_lab, unique_name
+from tests.lab.conftest import LabUnderTest, mnctl_lab, unique_name
+from tests.lab.dissection import Frame, dissect
 
 FIELDS = (
     "frame.protocols", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "udp.srcport", "udp.dstport", "esp.spi",
@@ -21,7 +18,6 @@ FIELDS = (
 )  # fmt: skip
 HOME6, HOME4 = "2001:db8:99::77", "203.0.113.77"
 AGENT6, AGENT4 = "2001:db8:99::2", "203.0.113.2"
-Frame = dict[str, list[str]]
 
 
 @pytest.fixture(scope="module")
@@ -31,57 +27,20 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Frame]:
     done = mnctl_lab("up", "--name", name)
     assert done.returncode == 0, done.stderr
     lab = LabUnderTest(name)
-    capture = None
     try:
         keys = lab.output("mn", "cat", "/etc/mn-agent/keys.toml")
         lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=10)
-        capture = subprocess.Popen(
-            [*MNCTL_LAB, "exec", "--lab", name, "mn", "--", *TCPDUMP, "-i", "eth0", "-w", str(pcap)],
-            cwd=ROOT, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert capture.stderr is not None
-        assert "listening" in capture.stderr.readline()
-        for network in ("mobile", "cafe", "office"):
-            lab.plug("eth0", network)
-            time.sleep(0.5)
-            lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=10)
-        lab.output(
-            "mn", "sh", "-c", "kill $(pidof -x mn-agent); while pidof -x mn-agent; do sleep 0.05; done"
-        )
-        time.sleep(0.3)
+        with lab.capturing("mn", "eth0", pcap):
+            for network in ("mobile", "cafe", "office"):
+                lab.plug("eth0", network)
+                time.sleep(0.5)
+                lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=10)
+            ended = "while pidof -x mn-agent; do sleep 0.05; done"
+            lab.output("mn", "sh", "-c", f"kill $(pidof -x mn-agent); {ended}")
+            time.sleep(0.3)
     finally:
         mnctl_lab("down", "--lab", name)
-        if capture is not None:
-            capture.wait(timeout=10)
-    return _read(pcap, keys)
-
-
-def _read(pcap: Path, keys: str) -> list[Frame]:
-    options = ["-o", "esp.enable_encryption_decode:TRUE", "-o", "esp.enable_authentication_check:TRUE"]
-    for name, section in tomllib.loads(keys).items():
-        if name == "payload":
-            continue
-        encryption = ("AES-CBC [RFC3602]", f"0x{section['encryption_key']}")
-        integrity = ("HMAC-SHA-256-128 [RFC4868]", f"0x{section['integrity_key']}")
-        row = ("IPv6", "*", "*", f"{section['spi']:#010x}", *encryption, *integrity)
-        columns = ",".join(f'"{column}"' for column in row)
-        options += ["-o", f"uat:esp_sa:{columns}"]
-    wanted = [word for field in FIELDS for word in ("-e", field)]
-    command = [
-        "tshark",
-        "-r",
-        str(pcap),
-        "-d",
-        "udp.port==4191,ip",
-        *options,
-        "-Y",
-        "mipv6",
-        "-T",
-        "json",
-        *wanted,
-    ]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    return [frame["_source"]["layers"] for frame in json.loads(run.stdout)]
+    return dissect(pcap, keys, "mipv6", FIELDS)
 
 
 def updates(frames: list[Frame], protocols: str) -> list[Frame]:
