@@ -127,12 +127,10 @@ class KernelPlane(DataPlane):
             self._post(self._listen)
 
     def send_again(self, homes: Iterable[IPv4Network | IPv6Network], since: float) -> None:
-        self._post(partial(self._send_again, tuple(homes), since))
+        self._post(partial(self._send_again, tuple(homes), since, _now()))
 
-    def send_on_link(
-        self, homes: Iterable[IPv4Network | IPv6Network], since: float, interface: str
-    ) -> None:
-        self._post(partial(self._send_on_link, tuple(homes), since, interface))
+    def send_on_link(self, homes: Iterable[IPv4Network | IPv6Network], since: float, interface: str) -> None:
+        self._post(partial(self._send_on_link, tuple(homes), since, _now(), interface))
 
     def carry(self, packets: Sequence[bytes]) -> None:
         self.slow.carry(packets)
@@ -226,9 +224,9 @@ class KernelPlane(DataPlane):
         self._looks_around = "" in interfaces
         self._devices.listen(interfaces, self._device)
 
-    def _send_again(self, homes: tuple[IPv4Network | IPv6Network, ...], since: float) -> None:
+    def _send_again(self, homes: tuple[IPv4Network | IPv6Network, ...], since: float, until: float) -> None:
         self._let_go()
-        for remembered in self._remembered(homes, since):
+        for remembered in self._remembered(homes, since, until):
             try:
                 self._second.send(self._device, remembered)
             except OSError as error:
@@ -236,21 +234,21 @@ class KernelPlane(DataPlane):
         self.slow.send_again(homes, since)  # after ours: it has what could not leave any more
 
     def _send_on_link(
-        self, homes: tuple[IPv4Network | IPv6Network, ...], since: float, interface: str
+        self, homes: tuple[IPv4Network | IPv6Network, ...], since: float, until: float, interface: str
     ) -> None:
-        for remembered in self._remembered(homes, since):
+        for remembered in self._remembered(homes, since, until):
             described = offload_header(remembered.packet, remembered.segment)
             for refusal in send_on_link(single_packets(described, remembered.packet), interface):
                 self._endpoint.drop(refusal)
         self.slow.send_on_link(homes, since, interface)
 
     def _remembered(
-        self, homes: tuple[IPv4Network | IPv6Network, ...], since: float
+        self, homes: tuple[IPv4Network | IPv6Network, ...], since: float, until: float
     ) -> Iterator[Remembered]:
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        """What left after `until` has left by the new path."""
         concerns = Concern(homes, by_source=self._endpoint.role is Role.MOBILE_NODE)
-        remembered = self._programs.remembered(max(since, now - OLDEST))
-        return (one for one in remembered if concerns(one.packet))
+        remembered = self._programs.remembered(max(since, until - OLDEST))
+        return (one for one in remembered if one.at <= until and concerns(one.packet))
 
     def _slow_has_a_fault(self, reason: str) -> None:
         """The TUN device is gone, as a rule: what comes in is refused and counted until there is another."""
@@ -279,13 +277,17 @@ class KernelPlane(DataPlane):
             asked, received = (lanes.at(lane, field) / 1e9 for field in (layout.ASKED_AT, layout.RECEIVED_AT))
             received = max(received, self.slow.last_received())
             self._silence.sent(asked, received)
-            now = time.clock_gettime(time.CLOCK_BOOTTIME)
+            now = _now()
             if self._silence.sent(now, received) and self._on_silence is not None:
                 self._on_silence()
 
     def _slow_is_silent(self) -> None:
         """What the slow plane cannot know: programs may have heard from the other end all the time."""
         heard = self._programs.routes.lanes.latest(layout.RECEIVED_AT)
-        silent = time.clock_gettime(time.CLOCK_BOOTTIME) - heard > PATIENCE
+        silent = _now() - heard > PATIENCE
         if self._on_silence is not None and (silent or self._holds):
             self._on_silence()
+
+
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
