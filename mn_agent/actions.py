@@ -70,6 +70,14 @@ class AskRouters:
 
 
 @dataclass(frozen=True, slots=True)
+class AskDhcp:
+    """Ask the DHCP servers on `interface`, where this host has `address`; it comes back as DhcpSaid."""
+
+    interface: str
+    address: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
 class AskNat64:
     """Ask DNS for what shows the prefix of a NAT64; it comes back as Nat64Found for `interface`, or not."""
 
@@ -231,6 +239,7 @@ Action = (
     | SendIcmp
     | SendEcho
     | AskRouters
+    | AskDhcp
     | FetchPage
     | SendProbe
     | AskNat64

@@ -57,6 +57,14 @@ class RouterSaid:
 
 
 @dataclass(frozen=True, slots=True)
+class DhcpSaid:
+    """A DHCP server on `interface` has answered; `portal` as in a WayOut. Anybody on the link can."""
+
+    interface: str
+    portal: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Nat64Found:
     """DNS has shown these prefixes, to who asked through `interface`."""
 
@@ -161,6 +169,7 @@ Event = (
     | ControlReceived
     | EchoHeard
     | RouterSaid
+    | DhcpSaid
     | WebAnswered
     | ProbeAnswered
     | Nat64Found

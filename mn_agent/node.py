@@ -25,6 +25,7 @@ from mn_agent.enquiries import is_icmp
 from mn_agent.events import (
     Check,
     ControlReceived,
+    DhcpSaid,
     EchoHeard,
     Event,
     HomeAgentsFound,
@@ -251,7 +252,7 @@ class MobileNode:
             case Nat64Found(interface=interface, prefixes=prefixes):
                 self.nat64.learnt(interface, prefixes)
                 return self._attach(now)
-            case EchoHeard() | NeighbourAnswered() | WebAnswered() | ProbeAnswered() | Check():
+            case DhcpSaid() | EchoHeard() | NeighbourAnswered() | WebAnswered() | ProbeAnswered() | Check():
                 return []  # it is for the thinkers
             case _:
                 assert_never(event)

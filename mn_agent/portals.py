@@ -1,7 +1,8 @@
 """Captive portals: a network that wants a login first is told to the user, and is not used until then.
 
-Pure. RFC 8910 (the network says where to ask), RFC 8908 (it answers), and a page known to us, if one is
-configured, for networks that say nothing. All of it is hearsay of that very network, and holds only that.
+Pure. RFC 8910 (the network says where to ask, by advertisements or DHCP), RFC 8908 (it answers), and a page
+known to us, if one is configured, for networks that say nothing. All of it is hearsay of that very network,
+and holds only that.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 
-from mn_agent.actions import Action, AskRouters, FetchPage, Report
+from mn_agent.actions import Action, AskDhcp, AskRouters, FetchPage, Report
 from mn_agent.config import PortalSection
 from mn_agent.desired import Surroundings
-from mn_agent.events import Check, Event, NetworkChanged, Refresh, Roam, RouterSaid, WebAnswered
+from mn_agent.events import Check, DhcpSaid, Event, NetworkChanged, Refresh, Roam, RouterSaid, WebAnswered
 from movement.captive import NOTHING, Portal, from_api, from_probe
 from movement.opinion import Opinion, Verdict
 from movement.policy import Attachment
@@ -41,6 +42,9 @@ class _Network:
     since: float
     solicited: int = 0
     answered: bool = False
+    informed: int = 0
+    """How often DHCP servers have been asked."""
+    dhcp_answered: bool = False
     api: Page | None = None
     captive: bool | None = None
     url: str | None = None
@@ -50,11 +54,30 @@ class _Network:
     failures: int = 0
     hurry: bool = False
 
+    def has_portal(self, url: str | None) -> None:
+        """Somebody there says so; whoever comes first is asked."""
+        if url and self.api is None:
+            self.api = _page(url)
+            self.hurry = True
+
     @property
     def solicit_at(self) -> float:
         if self.answered or self.solicited >= len(SOLICIT_AT):
             return math.inf
         return self.since + SOLICIT_AT[self.solicited]
+
+
+    @property
+    def ipv4(self) -> IPv4Address | None:
+        """From where DHCP servers can be asked."""
+        own = (place.care_of for place in self.attachments if place.through is None)
+        return next((address for address in own if isinstance(address, IPv4Address)), None)
+
+    @property
+    def inform_at(self) -> float:
+        if self.ipv4 is None or self.dhcp_answered or self.api is not None:
+            return math.inf
+        return self.since + SOLICIT_AT[self.informed] if self.informed < len(SOLICIT_AT) else math.inf
 
 
 class Portals:
@@ -75,9 +98,11 @@ class Portals:
             case RouterSaid(interface=interface, way_out=way_out) if interface in self._networks:
                 network = self._networks[interface]
                 network.answered = True
-                if way_out.portal and network.api is None:
-                    network.api = _page(way_out.portal)
-                    network.hurry = True
+                network.has_portal(way_out.portal)
+            case DhcpSaid(interface=interface, portal=portal) if interface in self._networks:
+                network = self._networks[interface]
+                network.dhcp_answered = True
+                network.has_portal(portal)
             case WebAnswered(number=number, answer=answer):
                 actions += self._answered(number, answer, now)
             case Check():
@@ -97,6 +122,9 @@ class Portals:
             if network.solicit_at <= now:
                 network.solicited += 1
                 actions.append(AskRouters(interface))
+            if network.inform_at <= now and network.ipv4 is not None:
+                network.informed += 1
+                actions.append(AskDhcp(interface, network.ipv4))
             if network.pending is not None and network.looked_at + ANSWER_WITHIN <= now:
                 actions += self._learnt(interface, network, NOTHING, now)
             if self._look_at(interface, network) <= now:
@@ -206,6 +234,7 @@ class Portals:
 
     def _deadlines(self, interface: str, network: _Network) -> Iterator[Deadline]:
         yield Deadline(network.solicit_at, "ask routers for a way out")
+        yield Deadline(network.inform_at, "ask DHCP servers for a way out")
         yield Deadline(self._look_at(interface, network), "look whether a portal is open")
         if network.pending is not None:
             yield Deadline(network.looked_at + ANSWER_WITHIN, "answer of a web server")

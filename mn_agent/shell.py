@@ -17,6 +17,7 @@ from mn_agent.actions import (
     Action,
     AnnounceHome,
     AnnouncePath,
+    AskDhcp,
     AskDns,
     AskNat64,
     AskPathUse,
@@ -42,6 +43,7 @@ from mn_agent.actions import (
     WatchLink,
 )
 from mn_agent.announcer import Announcer
+from mn_agent.dhcp_inquirer import DhcpInquirer
 from mn_agent.discovery import Query
 from mn_agent.echoes import Echoes
 from mn_agent.events import (
@@ -103,6 +105,7 @@ class Shell:
         self._announcer = Announcer(lambda text: log.warning("home-link", text))
         self._echoes = Echoes(MARK, dispatch)
         self._routers = RouterListener(MARK, dispatch)
+        self._dhcp = DhcpInquirer(MARK, dispatch)
         self._web = Web(MARK, self._resolver, dispatch)
         self._prober = Prober(
             lambda interface, answer: dispatch(NeighbourAnswered(interface, answer)),
@@ -149,6 +152,8 @@ class Shell:
                 self._echoes.send(action)
             case AskRouters(interface=interface):
                 self._routers.ask(interface)
+            case AskDhcp():
+                self._ask_dhcp(action)
             case AskNat64(interface=interface):
                 self._ask_nat64(interface)
             case FetchPage():
@@ -189,6 +194,7 @@ class Shell:
         self._prober.close()
         self._echoes.close()
         self._routers.close()
+        self._dhcp.close()
         self._web.close()
         self._payload_prober.close()
         self._watch(None)
@@ -266,6 +272,11 @@ class Shell:
             problem = underlay.send_control(action.remote, action.port, action.packet) or ""
         if problem:
             self._log.warning("question-not-sent", f"not sent from {action.care_of}: {problem}")
+
+    def _ask_dhcp(self, action: AskDhcp) -> None:
+        problem = self._dhcp.ask(action)
+        if problem is not None:
+            self._log.debug("dhcp-not-asked", f"DHCP servers on {action.interface} not asked: {problem}")
 
     def _probe(self, action: SendProbe) -> None:
         """Not sent is as good as lost: the next round asks again."""

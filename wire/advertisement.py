@@ -53,13 +53,14 @@ def decode_way_out(message: bytes) -> WayOut:
             raise DecodeError("an option of a router advertisement is cut short")
         kind, option, rest = rest[0], rest[2:size], rest[size:]
         if kind == CAPTIVE_PORTAL and portal is None:
-            portal = _portal(option)
+            portal = portal_of(option)
         elif kind == PREF64 and len(option) == 14 and len(nat64) < MAX_PREFIXES:
             nat64 += _prefix(option)
     return WayOut(portal, tuple(dict.fromkeys(nat64)))
 
 
-def _portal(option: bytes) -> str | None:
+def portal_of(option: bytes) -> str | None:
+    """The content of the option, which is the same in DHCP (RFC 8910 section 2); None if it is no URL."""
     try:
         url = option.rstrip(b"\0").decode("ascii")
     except UnicodeDecodeError:

@@ -24,6 +24,7 @@ from tunnel.path import Drop, Encapsulation, TunnelPath
 from tunnel.payload_esp import PayloadAssociation, PayloadOpener, PayloadSealer
 from wire.advertisement import decode_way_out
 from wire.checksum import internet_checksum, pseudo_header6, word_sum
+from wire.dhcp import decode_portal
 from wire.echo import decode_reply
 from wire.esp import EspHeader, append_trailer, classify_port_4500, split_trailer
 from wire.extension import home_address_option, parse_extensions, routing_header
@@ -261,6 +262,9 @@ _WAY_OUT_SEEDS = (
     bytes.fromhex("8600000040000708") + bytes(8) + bytes.fromhex("26020708") + bytes(12),
     bytes.fromhex("8600000040000708") + bytes(8) + b"\x25\x03http://192.0.2.1/api\0\0",
 )
+_DHCP_SEEDS = (
+    b"\2\1\6\0" + bytes(232) + bytes.fromhex("6382536335010572") + b"\x14http://192.0.2.1/api\xff",
+)
 _WEB_SEEDS = (
     b'HTTP/1.1 200 OK\r\nContent-Type: x\r\n\r\n{"captive": true, "user-portal-url": "https://p.example/"}',
     b"HTTP/1.0 302 Found\r\nLocation: http://p.example/\r\n\r\n",
@@ -311,6 +315,10 @@ def _parse_echo(data: bytes) -> object:
     return decode_reply(data, version)
 
 
+def _decode_dhcp(data: bytes) -> object:
+    return decode_portal(data, IPv4Address(0), 0)
+
+
 TARGETS: tuple[Target, ...] = (
     Target("authentication option", _SIGNED_SEEDS, _open_authenticated, ()),
     Target("mobility", _MOBILITY_SEEDS, _parse_mobility, (DecodeError,)),
@@ -318,6 +326,7 @@ TARGETS: tuple[Target, ...] = (
     Target("extension headers", _EXTENSION_SEEDS, _parse_extensions, (DecodeError,)),
     Target("icmpv6", _ICMP_SEEDS, _parse_icmp6, (DecodeError,)),
     Target("echo replies", _ECHO_SEEDS, _parse_echo, (DecodeError,)),
+    Target("dhcp", _DHCP_SEEDS, _decode_dhcp, (DecodeError,)),
     Target("way out", _WAY_OUT_SEEDS, decode_way_out, (DecodeError,)),
     Target("web answers", _WEB_SEEDS, _judge_web, (DecodeError,)),
     Target("ipv6", (_PACKET6,), IPv6Header.decode, (DecodeError,)),

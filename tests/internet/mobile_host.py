@@ -18,6 +18,7 @@ from mn_agent.actions import (
     Action,
     AnnounceHome,
     AnnouncePath,
+    AskDhcp,
     AskDns,
     AskNat64,
     AskPathUse,
@@ -362,6 +363,8 @@ class MobileHost:
                 self._send_icmp(care_of, remote, port, packet)
             case AskRouters(interface=interface):
                 self._timeline.after(HINT, partial(self._router_said, interface))
+            case AskDhcp():
+                pass  # no DHCP server here knows of portals
             case AskNat64():
                 pass  # nobody here has a NAT64
             case FetchPage():

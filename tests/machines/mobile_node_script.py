@@ -9,6 +9,7 @@ from random import Random
 
 from mn_agent.actions import (
     Action,
+    AskDhcp,
     AskDns,
     AskRouters,
     InstallRoutes,
@@ -21,6 +22,7 @@ from mn_agent.binding_update_list import HomeAgent
 from mn_agent.config import Configuration, parse_configuration
 from mn_agent.events import (
     ControlReceived,
+    DhcpSaid,
     EchoHeard,
     Event,
     HomeAgentsFound,
@@ -186,6 +188,9 @@ class Script:
         for asked in [action for action in actions if isinstance(action, AskRouters)]:
             if self.answers_echoes:
                 actions = [*actions, *self.node.handle(RouterSaid(asked.interface, WayOut()), self.now)]
+        for told in [action for action in actions if isinstance(action, AskDhcp)]:
+            if self.answers_echoes:
+                actions = [*actions, *self.node.handle(DhcpSaid(told.interface, None), self.now)]
         for probe in [action.probe for action in actions if isinstance(action, SendProbe)]:
             self.probes.append(probe)
             if self.passes(self._path_after(actions), probe.size):

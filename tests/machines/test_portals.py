@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from mn_agent.actions import AskRouters, FetchPage
+from mn_agent.actions import AskDhcp, AskRouters, FetchPage
 from mn_agent.config import parse_configuration
-from mn_agent.events import RouterSaid, WebAnswered
+from mn_agent.events import DhcpSaid, RouterSaid, WebAnswered
 from mn_agent.portals import FAILURES
 from mn_agent.status import Clocks, status
 from runtime.settings import ConfigError
@@ -63,6 +63,34 @@ def test_routers_are_asked_in_every_new_network_and_no_third_party_ever() -> Non
             script.answer(sent)
     assert sum(isinstance(action, AskRouters) for action in script.all_actions) == 3
     assert not any(isinstance(action, FetchPage) for action in script.all_actions)
+
+
+def test_dhcp_servers_are_asked_where_there_is_an_ipv4_address_until_one_answers() -> None:
+    script = Script(answers_echoes=False).links(CAFE)
+    asked = [action for action in script.actions if isinstance(action, AskDhcp)]
+    assert asked == [AskDhcp("wlan0", CAFE4)]
+    script.answer(script.one())
+    while script.now < 3000.0:
+        script.sleep()
+        for sent in script.sent:
+            script.answer(sent)
+    assert sum(isinstance(action, AskDhcp) for action in script.all_actions) == 3
+    answered = Script(answers_echoes=False).links(CAFE).feed(DhcpSaid("wlan0", ""))
+    while answered.now < 10.0:
+        answered.sleep()
+    assert sum(isinstance(action, AskDhcp) for action in answered.all_actions) == 1
+    assert not any(isinstance(action, FetchPage) for action in (*script.all_actions, *answered.all_actions))
+    assert not any(isinstance(action, AskDhcp) for action in Script().links(OFFICE).all_actions)
+
+
+def test_a_portal_that_only_dhcp_tells_of_is_as_good_as_one_that_routers_tell_of() -> None:
+    script = Script(configuration()).links(CAFE)
+    script.one()
+    script.at(0.1).feed(DhcpSaid("wlan0", API))
+    assert fetched(script).attachment.care_of == CAFE4
+    says(script.at(0.2), True)
+    assert script.state == "no-network"
+    assert "captive-portal" in health(script)
 
 
 def test_nothing_is_sent_from_a_captive_network_and_the_user_is_told_where_to_log_in() -> None:
