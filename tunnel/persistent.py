@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 KeyT = TypeVar("KeyT", bound=Hashable)
 ValueT = TypeVar("ValueT")
 
-BITS = 6
+BITS = 5
 FAN = 1 << BITS
 MASK = FAN - 1
 """A change copies the root, and for each key its branch and its leaf: little up to some 100,000 entries."""
