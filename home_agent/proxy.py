@@ -11,7 +11,8 @@ import ctypes
 import fcntl
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from tunnel.link_filter import Towards, Watch
@@ -80,7 +81,9 @@ class HomeLink:
         self._own = own
         self._on_problem = on_problem
         self._defended: PersistentMap[Address, bool] = PersistentMap()
-        self._announcing: dict[Address, tuple[asyncio.TimerHandle, ...]] = {}
+        self._repetitions = tuple(deque[tuple[float, tuple[Address, ...]]]() for _ in ANNOUNCEMENTS[1:])
+        """When addresses are announced again, each time in order: one timer for thousands of them."""
+        self._timer: asyncio.TimerHandle | None = None
         self._packet = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         try:
             self._packet.bind((interface, 0))
@@ -112,20 +115,30 @@ class HomeLink:
         The value tells whether the address is a mobile router's.
         """
         before, self._defended = self._defended, addresses
-        for address, was, router in addresses.differences(before):
-            if router is None:
-                for handle in self._announcing.pop(address, ()):
-                    handle.cancel()
-            elif was is None:
-                self._announcing[address] = tuple(self._announcements(address, router))
+        changes = addresses.differences(before)
+        fresh = tuple(address for address, was, router in changes if was is None and router is not None)
+        if fresh:
+            self._announce(fresh)
+            now = asyncio.get_running_loop().time()
+            for waiting, delay in zip(self._repetitions, ANNOUNCEMENTS[1:], strict=True):
+                waiting.append((now + delay, fresh))
+            self._wait()
 
-    def _announcements(self, address: Address, router: bool) -> Iterator[asyncio.TimerHandle]:
-        """The first at once, the others later; after the last one nothing is kept."""
-        loop, later = asyncio.get_running_loop(), ANNOUNCEMENTS[1:]
-        self._announce(address, router)
-        for delay in later:
-            yield loop.call_later(delay, self._announce, address, router)
-        yield loop.call_later(later[-1], self._announcing.pop, address, None)
+    def _wait(self) -> None:
+        """For the next repetition, if there is one."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        first = min((waiting[0][0] for waiting in self._repetitions if waiting), default=None)
+        if first is not None:
+            self._timer = asyncio.get_running_loop().call_at(first, self._repeat)
+
+    def _repeat(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for waiting in self._repetitions:
+            while waiting and waiting[0][0] <= now:
+                self._announce(waiting.popleft()[1])
+        self._wait()
 
     async def probe(self, addresses: frozenset[Address]) -> frozenset[Address]:
         """Which of `addresses` somebody on the home link has; takes PROBE_TIME."""
@@ -163,14 +176,19 @@ class HomeLink:
         return () if self._memory is None else self._memory.take(homes, since)
 
     def close(self) -> None:
-        self.defend(PersistentMap())
+        if self._timer is not None:
+            self._timer.cancel()
         if self._memory is not None:
             self._memory.close()
         self._packet.close()
         self._raw.close()
 
-    def _announce(self, address: Address, router: bool) -> None:
-        self._transmit(announcement(address, self._hardware, self._own, router))
+    def _announce(self, addresses: Iterable[Address]) -> None:
+        """Those that are still defended."""
+        for address in addresses:
+            router = self._defended.get(address)
+            if router is not None:
+                self._transmit(announcement(address, self._hardware, self._own, router))
 
     def _transmit(self, frame: bytes) -> None:
         try:
