@@ -28,7 +28,7 @@ class Agenda:
         self._at[home_address] = at
         if before is None or at < before:
             heapq.heappush(self._heap, (at, home_address))
-            if len(self._heap) > 2 * len(self._at) + _SPARE:
+            if len(self._heap) > len(self._at) + len(self._at) // 4 + _SPARE:
                 self._heap = [(at, home) for home, at in self._at.items()]
                 heapq.heapify(self._heap)
 
