@@ -29,6 +29,13 @@ class KeepUnderlays:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectLinks:
+    """Exactly these links may soon have an attachment: prepare what takes longer than a handover may."""
+
+    interfaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SendControl:
     """Send one mobility message: `packet` is a whole IPv6 packet.
 
@@ -235,6 +242,7 @@ class Finished:
 
 Action = (
     KeepUnderlays
+    | ExpectLinks
     | SendControl
     | SendIcmp
     | SendEcho

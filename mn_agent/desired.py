@@ -15,6 +15,7 @@ from mn_agent.actions import (
     AnnounceHome,
     ConfigureEndpoint,
     ConfigureKernel,
+    ExpectLinks,
     InstallRoutes,
     KeepUnderlays,
     SendProbe,
@@ -105,6 +106,7 @@ def desired(around: Surroundings) -> tuple[Action, ...]:
         ConfigureKernel(kernel(around)),
         WatchLink(watched(around)),
         AnnounceHome(*announced(around)),
+        ExpectLinks(tuple(_links(around))),
     )
 
 

@@ -25,6 +25,7 @@ from mn_agent.actions import (
     ConfigureEndpoint,
     ConfigureKernel,
     DeliverKept,
+    ExpectLinks,
     FetchPage,
     Finished,
     InstallRoutes,
@@ -125,6 +126,8 @@ class Shell:
         match action:
             case KeepUnderlays(attachments=attachments):
                 self._keep(attachments)
+            case ExpectLinks(interfaces=interfaces):
+                self._plane.expect(interfaces)
             case AnnouncePath(path=path, idle=idle):
                 self._plane.announce(path, idle)
             case ConfigureEndpoint(config=config):

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from tunnel.carriers import Carriers, error_name
@@ -77,6 +77,9 @@ class PlaneLoop(DataPlane):
     def install(self, table: ForwardingTable) -> None:
         self._endpoint.table = table
         self._held_told = False
+
+    def expect(self, interfaces: Iterable[str]) -> None:
+        pass
 
     def attach(self, carrier: Carrier) -> None:
         self._order(partial(self._attach, carrier))

@@ -210,6 +210,10 @@ class DataPlane(Protocol):
         """
         ...
 
+    def expect(self, interfaces: Iterable[str]) -> None:
+        """Carriers at these links may be attached soon. A tier that has nothing to prepare does nothing."""
+        ...
+
     def attach(self, carrier: Carrier) -> None:
         """Receive from `carrier`, and send through it by the paths that start at its local address."""
         ...

@@ -26,6 +26,7 @@ from mn_agent.actions import (
     ConfigureEndpoint,
     ConfigureKernel,
     DeliverKept,
+    ExpectLinks,
     FetchPage,
     Finished,
     InstallRoutes,
@@ -342,6 +343,8 @@ class MobileHost:
         match action:
             case KeepUnderlays(attachments=attachments):
                 self._keep(attachments)
+            case ExpectLinks(interfaces=interfaces):
+                self.plane.expect(interfaces)
             case ConfigureEndpoint(config=config):
                 self.plane.configure(config)
             case AnnouncePath(path=path, idle=idle):

@@ -99,6 +99,9 @@ class Plane:
         self.endpoint.table = table
         self.held_told = False
 
+    def expect(self, interfaces: Iterable[str]) -> None:
+        pass
+
     def attach(self, carrier: Carrier) -> None:
         self.carriers.append(carrier)
         self.endpoint.disconnect_lanes()

@@ -331,11 +331,11 @@ def test_packets_are_remembered_once_and_can_be_sent_again(bench: Bench) -> None
     used = path(bench.role, Encapsulation.UDP, 4)
     bench.use(used)
     packets = [inner(6, bench.role is Role.MOBILE_NODE, payload=bytes([number]) * 300) for number in range(5)]
-    seen = len(bench.programs.remembered(0.0))
+    seen = len(list(bench.programs.remembered(0.0)))
     for packet in packets:
         assert bench.wrap(packet)[0] == Verdict.REDIRECT
         assert bench.wrap(packet, mark=AGAIN)[0] == Verdict.REDIRECT
-    assert [one.packet for one in bench.programs.remembered(0.0)[seen:]] == packets
+    assert [one.packet for one in list(bench.programs.remembered(0.0))[seen:]] == packets
 
 
 def test_the_memory_keeps_the_last_packets_and_no_torn_ones(bench: Bench) -> None:
@@ -467,5 +467,5 @@ def test_the_second_sender_needs_a_device(bench: Bench) -> None:
     with inside(bench.namespace):
         sender = SecondSender(AGAIN)
         with pytest.raises(OSError, match="device"):
-            sender.send("nothing0", bench.programs.remembered(0.0)[-1])
+            sender.send("nothing0", list(bench.programs.remembered(0.0))[-1])
         sender.close()

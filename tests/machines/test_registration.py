@@ -362,7 +362,7 @@ def test_what_a_nat_is_there_for_is_learnt_from_each_answer_and_used_for_the_tun
     kinds = {type(action).__name__ for action in (*behind, *script.all_actions)}
     assert kinds <= {
         "KeepUnderlays", "ConfigureEndpoint", "InstallRoutes", "SendControl", "ConfigureKernel", "Remember",
-        "AnnounceHome", "WatchLink", "Report", "AskRouters", "AskDhcp", "SendProbe",
+        "AnnounceHome", "ExpectLinks", "WatchLink", "Report", "AskRouters", "AskDhcp", "SendProbe",
     }, "nothing but the registration asks about the NAT: not routers, and a probe is payload"  # fmt: skip
 
 

@@ -135,7 +135,7 @@ def test_only_whole_and_recent_packets_are_recalled_oldest_first() -> None:
     for position, octets in ((end - 10, b"a" * 10), (end - 30, b"b" * 20)):
         at = layout.FIRST_OCTET + position % layout.OCTETS
         memory[at : at + len(octets)] = octets
-    found = recall(memoryview(memory), 1.5)
+    found = list(recall(memoryview(memory), 1.5))
     assert [(one.at, one.packet, one.segment) for one in found] == [
         (2.0, b"b" * 20, 1400),
         (3.0, b"a" * 10, 0),

@@ -6,6 +6,7 @@ Performs I/O. Everything here happens in one network namespace, that of the thre
 from __future__ import annotations
 
 import socket
+from collections.abc import Set
 
 from tunnel.bpf.programs import Programs
 from tunnel.bpf.system import Hook, Link
@@ -34,13 +35,18 @@ class Devices:
         self._tun = link
         return index
 
-    def listen(self, interfaces: set[str], tun: str) -> None:
+    def hears(self, interface: str) -> bool:
+        """Whether there is a program on this link as it is now. Any thread may ask."""
+        try:
+            return (socket.if_nametoindex(interface), interface) in self._links
+        except OSError:
+            return False
+
+    def listen(self, interfaces: Set[str], tun: str) -> None:
         """Unwrap what comes in by these interfaces, and by no others; "" stands for all but `tun`."""
         wanted = {(index, name) for index, name in socket.if_nameindex() if name != tun}
         if "" not in interfaces:
             wanted = {one for one in wanted if one[1] in interfaces}
-        for gone in self._links.keys() - wanted:
-            self._links.pop(gone).close()
         self.problems.clear()
         for index, name in sorted(wanted - self._links.keys())[:_MOST]:
             header = link_header_of(name)
@@ -50,6 +56,8 @@ class Devices:
                 self._links[index, name] = Link(self._programs.ingress(header), index, Hook.INGRESS)
             except OSError as error:
                 self.problems[name] = error.strerror or str(error)
+        for gone in self._links.keys() - wanted:  # last, because the kernel takes its time for each
+            self._links.pop(gone).close()
 
     def close(self) -> None:
         """Closing twice does nothing."""

@@ -5,6 +5,7 @@ Pure. See tunnel.recent; the place is shared memory that nobody reads until then
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from tunnel.bpf.inspection import SKB_SEGMENT_SIZE
 
 _NANOSECONDS_PER_OCTET = 4
 """250 MB a second are copied at most, which costs a small part of a core; of faster flows it is a sample."""
+_NEVER = 1e9
+"""Seconds of CLOCK_BOOTTIME that no host reaches."""
 _BURST = 10_000_000
 """Nanoseconds by which a burst may be ahead of that."""
 
@@ -74,18 +77,18 @@ def remember(a: Assembler, recent: int, link_header: int, spare: int, skip: str)
     a.store(8, R8, layout.ENTRY_AT, R1)
 
 
-def recall(memory: memoryview, since: float) -> tuple[Remembered, ...]:
-    """The packets since `since` (seconds of CLOCK_BOOTTIME) that are still whole, oldest first."""
-    _, end, _ = struct.unpack_from("=QQQ", memory)
-    return tuple(sorted(_entries(memory, int(since * 1e9), end), key=lambda one: one.at))
+def recall(memory: memoryview, since: float, until: float = math.inf) -> Iterator[Remembered]:
+    """The packets of that time (seconds of CLOCK_BOOTTIME) that are still whole, oldest first.
 
-
-def _entries(memory: memoryview, since: int, end: int) -> Iterator[Remembered]:
-    for index in range(layout.ENTRIES):
-        at, position, length, segment = layout.ENTRY.unpack_from(
-            memory, layout.FIRST_ENTRY + index * layout.ENTRY.size
-        )
-        if at < since or not at or position + layout.OCTETS < end:
-            continue
+    Each is copied when its turn comes, so that the first need not wait for the last.
+    """
+    table = memory[layout.FIRST_ENTRY : layout.FIRST_ENTRY + layout.ENTRIES * layout.ENTRY.size]
+    first, last = max(int(since * 1e9), 1), int(min(until, _NEVER) * 1e9)
+    found = sorted(entry for entry in layout.ENTRY.iter_unpack(table) if first <= entry[0] <= last)
+    table.release()
+    for at, position, length, segment in found:
         begin = layout.FIRST_OCTET + position % layout.OCTETS
-        yield Remembered(at / 1e9, bytes(memory[begin : begin + length]), segment)
+        packet = bytes(memory[begin : begin + length])
+        _, end, _ = struct.unpack_from("=QQQ", memory)
+        if position + layout.OCTETS >= end:  # else it has been written over by now
+            yield Remembered(at / 1e9, packet, segment)

@@ -49,9 +49,9 @@ SlowPlane = Callable[[OnFault, OnSilence | None], DataPlane]
 class KernelPlane(DataPlane):
     """See `tunnel.plane.DataPlane` for what each method means.
 
-    Programs are put on links by a thread of its own, which else waits for the bell. Nobody waits for that:
-    the kernel answers only when no processor can still be in what was there before (RCU), which takes longer
-    than all else in a handover. Until then user space takes what arrives.
+    Programs are put on links by a thread of its own, which else waits for the bell. The kernel answers only
+    when no processor can still be in what was there before (RCU), which takes longer than all else in a
+    handover: so it is done as soon as a link is there, and nobody waits for a program to be taken off.
     """
 
     def __init__(
@@ -68,6 +68,8 @@ class KernelPlane(DataPlane):
         self._on_silence = on_silence
         self._device = device.name
         self._carriers = Carriers()
+        self._expected: frozenset[str] = frozenset()
+        """Links that have a program before there is a carrier."""
         self._silence = Silence()
         self._holds = False
         self._changing = threading.Lock()
@@ -141,6 +143,10 @@ class KernelPlane(DataPlane):
     def announce(self, path: TunnelPath, idle: float) -> None:
         self.slow.announce(path, idle)
 
+    def expect(self, interfaces: Iterable[str]) -> None:
+        self._expected = frozenset(interfaces)
+        self._post(self._listen)
+
     def attach(self, carrier: Carrier) -> None:
         self.slow.attach(carrier)
         with self._changing:
@@ -148,7 +154,10 @@ class KernelPlane(DataPlane):
                 return
             self._carriers.append(carrier)
             self._programs.routes.resolve(self._carriers)
-        self._post(self._listen)
+        # Without its program a link would bring user space packets that are not finished: on veth and between
+        # virtual machines checksums are made by whoever needs them.
+        if not self._devices.hears(carrier.interface):
+            self._order(self._listen)
 
     def detach(self, carrier: Carrier) -> None:
         with self._changing:
@@ -219,7 +228,7 @@ class KernelPlane(DataPlane):
 
     def _listen(self) -> None:
         with self._changing:
-            interfaces = {carrier.interface for carrier in self._carriers}
+            interfaces = self._expected | {carrier.interface for carrier in self._carriers}
         self._looked_around = time.monotonic()
         self._looks_around = "" in interfaces
         self._devices.listen(interfaces, self._device)
@@ -247,8 +256,8 @@ class KernelPlane(DataPlane):
     ) -> Iterator[Remembered]:
         """What left after `until` has left by the new path."""
         concerns = Concern(homes, by_source=self._endpoint.role is Role.MOBILE_NODE)
-        remembered = self._programs.remembered(max(since, until - OLDEST))
-        return (one for one in remembered if one.at <= until and concerns(one.packet))
+        remembered = self._programs.remembered(max(since, until - OLDEST), until)
+        return (one for one in remembered if concerns(one.packet))
 
     def _slow_has_a_fault(self, reason: str) -> None:
         """The TUN device is gone, as a rule: what comes in is refused and counted until there is another."""

@@ -6,7 +6,9 @@ Performs I/O.
 from __future__ import annotations
 
 import contextlib
+import math
 import struct
+from collections.abc import Iterator
 
 from tunnel.bpf import layout
 from tunnel.bpf.bell import Bell
@@ -64,12 +66,12 @@ class Programs:
         """Set one of the switches of `layout`."""
         struct.pack_into("=I", self._switches, which, number)
 
-    def remembered(self, since: float) -> tuple[Remembered, ...]:
-        """What the egress program has sent since `since` (seconds of CLOCK_BOOTTIME)."""
+    def remembered(self, since: float, until: float = math.inf) -> Iterator[Remembered]:
+        """What the egress program has sent between the two (seconds of CLOCK_BOOTTIME), oldest first."""
         memory = self._recent.memory(layout.RECENT_SIZE)
         try:
             with memoryview(memory) as seen:
-                return recall(seen, since)
+                yield from recall(seen, since, until)
         finally:
             memory.close()
 
