@@ -93,11 +93,10 @@ class HomeLink:
             kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
             self._raw = socket.socket(socket.AF_INET6, kind, socket.IPPROTO_RAW)
             self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-            watch = Watch(interface, (Towards.OTHERS, Towards.LINK), homes, by_source=False)
-            self._memory = LinkMemory(watch, overhear=True) if homes else None
         except OSError:
             self._packet.close()
             raise
+        self._memory = self._overhearing(homes)
 
     @property
     def mtu(self) -> int:
@@ -170,6 +169,17 @@ class HomeLink:
         except OSError as error:
             return error.strerror or str(error)
         return None
+
+    def _overhearing(self, homes: frozenset[Address]) -> LinkMemory | None:
+        """Without it all works, but packets of a moment."""
+        if not homes:
+            return None
+        watch = Watch(self.interface, (Towards.OTHERS, Towards.LINK), homes, by_source=False)
+        try:
+            return LinkMemory(watch, overhear=True)
+        except OSError as error:
+            self._on_problem(f"cannot watch {self.interface}: {error.strerror}")
+            return None
 
     def overheard(self, homes: Iterable[Network], since: float) -> Sequence[bytes]:
         """Packets to `homes` that were on the link since then and not for this host, oldest first."""

@@ -306,9 +306,10 @@ class Shell:
             self._plane.carry(kept.take(homes, since))
 
     def _deliver_kept(self, homes: tuple[Network, ...]) -> None:
+        """What the guard has refused; all that came later the kernel has taken in."""
         kept, self._kept = self._kept, None
         if kept is not None and not kept.watch.by_source:
-            self._plane.deliver(kept.take(homes, 0.0))
+            self._plane.deliver(kept.take(homes, 0.0, self._kernel.guard_changed_at))
 
     def _configure(self, config: KernelConfig) -> None:
         try:

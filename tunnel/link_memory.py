@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import select
 import socket
 import struct
@@ -27,7 +28,9 @@ from wire.ip import PROTOCOL_ICMPV6
 
 _SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_VNET_HDR = 263, 1, 15
 _MR_PROMISCUOUS = 1
-_SO_ATTACH_FILTER = 26
+_SO_ATTACH_FILTER, _SO_TIMESTAMPNS = 26, 35
+_TIMESPEC = struct.Struct("@ll")
+_ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
 _ETH_P_ALL = 3
 _LARGEST = VNET_HEADER + 65536
 _ROOM = 1 << 20
@@ -65,6 +68,7 @@ class LinkMemory:
             described = struct.pack("HP", len(code) // 8, ctypes.addressof(octets))
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
             if overhear:
                 index = socket.if_nametoindex(watch.interface)
@@ -78,8 +82,10 @@ class LinkMemory:
         self._thread = threading.Thread(target=self._run, name="link-memory", daemon=True)
         self._thread.start()
 
-    def take(self, homes: Iterable[IPv4Network | IPv6Network], since: float) -> tuple[bytes, ...]:
-        """The packets of `homes` since then (CLOCK_BOOTTIME), oldest first, ready to be sent: once."""
+    def take(
+        self, homes: Iterable[IPv4Network | IPv6Network], since: float, until: float = math.inf
+    ) -> tuple[bytes, ...]:
+        """The packets of `homes` in that time (CLOCK_BOOTTIME), oldest first, ready to be sent: once."""
         concerns = Concern(homes, self.watch.by_source)
         begin = max(since, time.clock_gettime(time.CLOCK_BOOTTIME) - OLDEST)
         with self._lock:
@@ -87,7 +93,7 @@ class LinkMemory:
             others = [entry for entry in self._kept if not concerns(entry[2])]
             self._kept = deque(others)
             self._octets = sum(len(packet) for _, _, packet in others)
-        singles = (single_packets(how, packet) for at, how, packet in taken if at >= begin)
+        singles = (single_packets(how, packet) for at, how, packet in taken if begin <= at <= until)
         return tuple(single for packets in singles for single in packets)
 
     def close(self) -> None:
@@ -110,25 +116,27 @@ class LinkMemory:
 
     def _read(self) -> bool:
         """One turn; whether there may be more."""
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        # The kernel stamps packets with the wall clock.
+        ahead = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         for _ in range(_TURN):
             try:
-                frame = self._socket.recv(_LARGEST)
+                frame, ancillary, _, _ = self._socket.recvmsg(_LARGEST, _ANCILLARY)
             except BlockingIOError:
                 return False
             except OSError:
                 continue  # the link went down, which the kernel tells once
             packet = frame[VNET_HEADER + self._link_header :]
             if self._concerns(packet) and not _is_discovery(packet):
-                self._keep(now, moved(frame, -self._link_header), packet)
+                seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+                self._keep(seconds + nanoseconds / 1e9 - ahead, moved(frame, -self._link_header), packet)
         return True
 
-    def _keep(self, now: float, how: bytes, packet: bytes) -> None:
+    def _keep(self, at: float, how: bytes, packet: bytes) -> None:
         with self._lock:
             kept = self._kept
             while kept and (self._octets + len(packet) > _OCTETS or len(kept) == KEPT):
                 self._octets -= len(kept.popleft()[2])
-            kept.append((now, how, packet))
+            kept.append((at, how, packet))
             self._octets += len(packet)
 
 

@@ -48,7 +48,16 @@ class KernelState:
     all that could be done.
     """
 
-    __slots__ = ("_config", "_guard", "_guard_listing", "_journal", "_netlink", "_owner", "_settled")
+    __slots__ = (
+        "_config",
+        "_guard",
+        "_guard_listing",
+        "_journal",
+        "_netlink",
+        "_owner",
+        "_settled",
+        "guard_changed_at",
+    )
 
     def __init__(self, path: Path, owner: Owner = Owner.MOBILE_NODE) -> None:
         self._owner = owner
@@ -59,6 +68,8 @@ class KernelState:
         """What the kernel was made equal to without a problem: only guests may differ for a short way."""
         self._guard: Guard | None = None
         self._guard_listing = ""
+        self.guard_changed_at = 0.0
+        """Since when the present guard decides what comes in (seconds of CLOCK_BOOTTIME)."""
 
     @property
     def port(self) -> int:
@@ -182,6 +193,7 @@ class KernelState:
         if guard is None:
             return self._remove_guard()
         _nft(f"table inet {guard.table}\ndelete table inet {guard.table}\n{guard.text}", "install the guard")
+        self.guard_changed_at = time.clock_gettime(time.CLOCK_BOOTTIME)
         self._guard, self._guard_listing = guard, _listed(guard.table)
         return 1
 

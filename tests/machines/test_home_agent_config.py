@@ -10,6 +10,7 @@ import pytest
 from home_agent.config import parse_configuration
 from runtime.settings import ConfigError
 from tests.machines.ha_script import CONFIGURATION, configured
+from tunnel.link_filter import MOST
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "home-agent.toml"
 
@@ -35,6 +36,14 @@ def test_the_example_is_good_and_short() -> None:
     assert configuration.home_agent.ipv6 == IPv6Address("2001:db8:99::2")
     used = [line for line in EXAMPLE.read_text().splitlines() if "=" in line and not line.startswith("#")]
     assert len(used) <= 10
+
+
+def test_the_home_link_is_watched_for_a_bounded_number_of_home_addresses_and_need_not_be() -> None:
+    watched = configured(laptop="").overheard
+    assert {IPv6Address("2001:db8:99::77"), IPv4Address("203.0.113.77")} <= watched
+    assert configured(home_link="overhear = false").overheard == frozenset()
+    many = "\n".join(_node(f"2001:db8:99::{number:x}") for number in range(0x1000, 0x1000 + MOST))
+    assert configured(more=many).overheard == frozenset()
 
 
 def test_policies_come_from_the_mobile_node_before_the_section() -> None:
