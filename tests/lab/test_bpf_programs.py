@@ -25,6 +25,7 @@ from tunnel.bpf.egress import egress_program
 from tunnel.bpf.inspection import Side
 from tunnel.bpf.layout import TLV_CODE, Verdict
 from tunnel.bpf.programs import Programs
+from tunnel.bpf.routes import Lanes
 from tunnel.bpf.system import Program, VerifierError
 from tunnel.bpf.ways import Ways
 from tunnel.carriers import Carriers
@@ -469,3 +470,31 @@ def test_the_second_sender_needs_a_device(bench: Bench) -> None:
         with pytest.raises(OSError, match="device"):
             sender.send("nothing0", list(bench.programs.remembered(0.0))[-1])
         sender.close()
+
+
+def test_lanes_are_seen_as_far_as_they_are_used_and_used_again_after_a_rest() -> None:
+    lanes = Lanes(2500)
+    paths = [
+        TunnelPath(IPv4Address("203.0.113.2"), IPv4Address(0x0A000000 + number), Encapsulation.IP_IN_IP)
+        for number in range(4000)
+    ]
+    try:
+        for path in paths[:2000]:
+            lanes.take(path)
+        taken = [lanes.of(path) for path in paths[:2000]]
+        assert taken == list(range(1, 2001))
+        assert lanes.total(layout.TX_PACKETS) == 0, "all of them can be read"
+        for path in paths[:2000]:
+            lanes.give_back(path)
+        lanes.take(paths[2000])
+        assert lanes.of(paths[2000]) == 1, "rather one that has rested than one that was never used"
+        for path in paths[2001:]:
+            lanes.take(path)
+        used = [lanes.of(path) for path in paths[2000:]]
+        assert len(set(used)) == 2000, "no lane has two paths"
+        for path in paths[:501]:
+            lanes.take(path)
+        assert {*used, *map(lanes.of, paths[:500])} == set(range(1, 2501))
+        assert lanes.of(paths[500]) == 0, "none was left"
+    finally:
+        lanes.close()

@@ -20,6 +20,8 @@ from tunnel.plane import Carrier
 
 _RESTING = 1024
 """Lanes that wait before one of them is used again."""
+_SEEN = 255
+"""Lanes that are looked at in the beginning; more when more are used."""
 _NO_LANE = 0
 """Of routes by which nothing leaves, and of those for which no lane is left."""
 
@@ -29,8 +31,8 @@ class Lanes:
 
     def __init__(self, capacity: int) -> None:
         self._map = Map(MapType.ARRAY, "mip_tallies", 4, layout.TALLY_SIZE, capacity + 1, MapFlag.MMAPABLE)
-        self._memory = self._map.memory((capacity + 1) * layout.TALLY_SIZE)
-        self._numbers = memoryview(self._memory).cast("Q")
+        self._numbers = memoryview(b"")
+        self._see(min(_SEEN, capacity))
         self._capacity = capacity
         self._used: dict[TunnelPath, tuple[int, int]] = {}
         """The lane of each path, and how many routes use it."""
@@ -81,8 +83,7 @@ class Lanes:
         return max(self._column(field)) / 1e9
 
     def close(self) -> None:
-        self._numbers.release()
-        self._memory.close()
+        self._numbers = memoryview(b"")
         self._map.close()
 
     def _free(self) -> int:
@@ -97,7 +98,16 @@ class Lanes:
         if not fresh:
             return _NO_LANE
         self._most += 1
+        if self._place(self._most + 1, 0) > len(self._numbers):
+            self._see(min(2 * self._most, self._capacity))
         return self._most
+
+    def _see(self, most: int) -> None:
+        """Map the tallies up to lane `most`: every page that is mapped counts as memory of this process.
+
+        The view of before goes when no thread looks at it any more.
+        """
+        self._numbers = memoryview(self._map.memory((most + 1) * layout.TALLY_SIZE)).cast("Q")
 
     def _column(self, field: int) -> memoryview:
         """Of the lanes that were ever used: what was never looked at takes no memory."""
