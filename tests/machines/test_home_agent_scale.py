@@ -7,6 +7,8 @@ from collections import Counter
 from ipaddress import IPv4Address, IPv6Address
 from types import FrameType
 
+from home_agent.actions import ConfigureKernel, Defend, InstallTable
+from home_agent.binding_cache import OLD_PATH_GRACE
 from tests.machines.ha_script import (
     COA4,
     LAPTOP,
@@ -87,3 +89,22 @@ def test_a_binding_update_copies_little_of_what_is_known_of_all_others() -> None
     assert ha.table is before, "a refresh changes nothing there"
     assert ha.route(LAPTOP) is not None
     assert ha.carries(LAPTOP, COA4, 5000)
+
+
+def test_a_refresh_is_written_down_answered_and_told_and_changes_nothing_else() -> None:
+    ha = HomeScript()
+    ha.feed(ha.laptop.udp(over_ipv4(ha.laptop, home4())))
+    assert {InstallTable, ConfigureKernel, Defend} <= set(map(type, ha.actions))
+    ha.feed(ha.laptop.udp(over_ipv4(ha.laptop, home4())))
+    assert sorted(type(action).__name__ for action in ha.actions) == ["Remember", "Report", "SendControl"]
+
+
+def test_old_paths_that_end_together_make_one_table() -> None:
+    ha = HomeScript()
+    for node in (ha.laptop, ha.tablet):
+        ha.feed(node.udp(over_ipv4(node)))
+    for node in (ha.laptop, ha.tablet):
+        ha.feed(node.udp(over_ipv4(node, care_of=ELSEWHERE), outer=ELSEWHERE))
+    actions = ha.agent.tick(ha.now + OLD_PATH_GRACE)
+    assert [type(action) for action in actions] == [InstallTable]
+    assert all(len(route.accept) == 1 for route in ha.agent.books.cache.table.routes), "of the present place"
