@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
+from tunnel.closing import close_aside
 from tunnel.link_filter import Towards, Watch
 from tunnel.link_memory import LinkMemory
 from tunnel.persistent import PersistentMap
@@ -156,7 +157,7 @@ class HomeLink:
                 await asyncio.sleep(pause)
         finally:
             loop.remove_reader(listener)
-            listener.close()
+            close_aside(listener)
         return frozenset(in_use)
 
     def send(self, packet: bytes, destination: IPv6Address) -> str | None:

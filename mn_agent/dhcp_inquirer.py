@@ -17,6 +17,7 @@ from ipaddress import IPv4Address
 
 from mn_agent.actions import AskDhcp
 from mn_agent.events import DhcpSaid
+from tunnel.closing import close_aside
 from wire.dhcp import CLIENT_PORT, LONGEST, SERVER_PORT, decode_portal, encode_inform
 from wire.ip import PROTOCOL_UDP, IPv4Header
 from wire.reader import DecodeError
@@ -71,7 +72,7 @@ class DhcpInquirer:
         listening, asking, timer = self._open.pop(interface)
         timer.cancel()
         asyncio.get_running_loop().remove_reader(listening)
-        listening.close()
+        close_aside(listening)
         asking.close()
 
     def _drain(self, interface: str, opened: socket.socket, address: IPv4Address, number: int) -> None:

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
 
+from tunnel.closing import close_aside
 from tunnel.link_filter import Watch, program
 from tunnel.link_headers import link_header_of
 from tunnel.offload.single import single_packets
@@ -62,7 +63,7 @@ class LinkMemory:
         with contextlib.ExitStack() as stack:
             # Without a protocol it hears nothing until the filter is there.
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-            stack.callback(self._socket.close)
+            stack.callback(close_aside, self._socket)
             code = program(watch)
             octets = ctypes.create_string_buffer(code, len(code))
             described = struct.pack("HP", len(code) // 8, ctypes.addressof(octets))

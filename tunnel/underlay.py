@@ -17,6 +17,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import assert_never
 
+from tunnel.closing import close_aside
 from tunnel.control_filter import accept_nothing
 from tunnel.encapsulation import tos_of, wrap
 from tunnel.framing import framing_of
@@ -30,7 +31,6 @@ from tunnel.underlay_sockets import (
     Ways,
     attach_filter,
     close_all,
-    close_aside,
     interface_mtu,
     open_control,
     open_esp,

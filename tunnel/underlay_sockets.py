@@ -16,7 +16,6 @@ import ctypes
 import fcntl
 import socket
 import struct
-import threading
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -96,15 +95,6 @@ def close_all(opened: list[socket.socket]) -> None:
     """Closing twice does nothing."""
     for each in opened:
         each.close()
-
-
-def close_aside(opened: socket.socket) -> None:
-    """For packet sockets: the kernel waits until no packet can still be on its way to one (RCU), often 20 ms.
-
-    Closing twice does nothing.
-    """
-    if opened.fileno() >= 0:
-        threading.Thread(target=opened.close, name="closing", daemon=True).start()
 
 
 def _widen(opened: socket.socket, force: int, plain: int) -> None:
