@@ -56,12 +56,7 @@ CASES = [
     *((OFFLOAD, *form) for form in FORMATS),
     (KERNEL, Encapsulation.UDP, 4),
     (KERNEL, Encapsulation.UDP_TLV, 4),
-    pytest.param(
-        *(KERNEL, Encapsulation.UDP_TLV_DRAFT, 4),
-        marks=pytest.mark.xfail(
-            strict=True, reason="of a super-packet with segments below 256 octets only the first arrives"
-        ),
-    ),
+    (KERNEL, Encapsulation.UDP_TLV_DRAFT, 4),
     (KERNEL, Encapsulation.IP_IN_IP, 4),
     (KERNEL, Encapsulation.IP_IN_IP, 6),
 ]

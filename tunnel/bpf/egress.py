@@ -247,7 +247,10 @@ def _write_outer_header(a: Assembler) -> None:
     a.label("draft-type")
     a.store(4, R10, tlv, 0)
     a.store(1, R10, tlv, R1)
-    a.jump_if(If.ABOVE, R7, 255, "draft-long")  # 0 says: see the UDP length
+    # 0 says: see the UDP length. The last segment may be shorter than the others.
+    a.jump_if(If.ABOVE, R7, 255, "draft-long")
+    a.load(8, R1, R10, SEGMENTS)
+    a.jump_if(If.NOT_EQUAL, R1, 1, "draft-long")
     a.store(1, R10, tlv + 1, R7)
     a.label("draft-long")
     _write_udp(a, TLV_HEADER)
