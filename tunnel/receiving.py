@@ -29,9 +29,11 @@ from tunnel.trains.sealed import Opened, OpenedRows, SealedRows
 _LARGEST = 65536
 _UDP_GRO = 104  # linux/udp.h
 _ANCILLARY = 2 * socket.CMSG_SPACE(4)  # octets: room for a TOS and the length of a datagram in a train
-_TURN = 64
+_ROOM = 4 * _LARGEST
+_TURN = 128
 """Packets received from one socket before the others get their turn; a train is not interrupted."""
 
+_NO_KIND: tuple[Peer, int, int] = (("", 0), 0, 0)
 TUN_REFUSED = Drop("tun-refused")
 TUN_GONE = Drop("tun-gone")
 _GONE = (errno.EBADF, errno.EBADFD)
@@ -49,7 +51,7 @@ class ReceivingPlane(PlaneLoop):
     ) -> None:
         self._control = ControlIntake(endpoint, on_control)
         self._write: Callable[[bytes | memoryview], object] = bytes
-        self._received = bytearray(_LARGEST)
+        self._received = bytearray(_ROOM)
         self._inbox = Inbox()
         self._sealed = SealedRows(endpoint)
         super().__init__(device, endpoint, on_fault)
@@ -88,18 +90,37 @@ class ReceivingPlane(PlaneLoop):
                 assert_never(kind)
 
     def _drain_udp(self, carrier: Carrier, intake: Intake) -> None:
-        receive, inbound, octets = intake.socket.recvmsg_into, self._endpoint.inbound, self._received
-        view, into, taken = memoryview(octets), [octets], 0
-        while taken < _TURN:
-            length, ancillary, _flags, peer = receive(into, _ANCILLARY)
-            tos, size = _marks_of(ancillary)
-            size = size or length
-            count, last = divmod(length, size) if size else (1, 0)
-            judge = partial(_judge, inbound, peer, tos)
-            hand_over = partial(self._control.hand_over, carrier, peer)
-            tail = bytes(view[length - last : length])
-            self._arrive(judge, hand_over, octets, 0, size or 1, size, count, tail)
-            taken += count
+        """Trains that are alike and wait together arrive as one: super-packets do not end where they do."""
+        receive, view = intake.socket.recvmsg_into, memoryview(self._received)
+        kind, end, taken = _NO_KIND, 0, 0
+        try:
+            while taken < _TURN:
+                length, ancillary, _flags, peer = receive([view[end : end + _LARGEST]], _ANCILLARY)
+                tos, size = _marks_of(ancillary)
+                found = (peer, tos, size or length)
+                if end and found != kind:
+                    self._take_train(carrier, kind, 0, end)
+                    self._take_train(carrier, found, end, length)
+                    end = 0
+                elif end + length > _ROOM - _LARGEST or not size or length % size:
+                    self._take_train(carrier, found, 0, end + length)
+                    end = 0
+                else:
+                    kind, end = found, end + length
+                taken += length // (size or length or 1)
+        finally:
+            if end:
+                self._take_train(carrier, kind, 0, end)
+
+    def _take_train(self, carrier: Carrier, kind: tuple[Peer, int, int], begin: int, octets: int) -> None:
+        """Datagrams in the buffer, of one peer, with one mark and of one size but the last."""
+        peer, tos, size = kind
+        count, last = divmod(octets, size) if size else (1, 0)
+        judge = partial(_judge, self._endpoint.inbound, peer, tos)
+        hand_over = partial(self._control.hand_over, carrier, peer)
+        end = begin + octets
+        tail = bytes(memoryview(self._received)[end - last : end])
+        self._arrive(judge, hand_over, self._received, begin, size or 1, size, count, tail)
 
     def _drain_udp_esp(self, carrier: Carrier, intake: Intake) -> None:
         receive, view, into = intake.socket.recvmsg_into, memoryview(self._received), [self._received]

@@ -12,8 +12,9 @@ import numpy as np
 
 from tunnel.framing import framing_of
 from tunnel.offload.headers import Octets
-from tunnel.offload.join import LARGEST, Shape, continues, joined, run_length, shape_of
+from tunnel.offload.join import LARGEST, continues, joined, run_length
 from tunnel.offload.segment import cut, row_width
+from tunnel.offload.shape import Shape, shape_of
 from tunnel.offload.slots import PACKET, Slot
 from tunnel.offload.train import Train
 from tunnel.offload.vnet import VNET_HEADER, SuperPacket

@@ -19,6 +19,7 @@ from tunnel.endpoint import MALFORMED, Endpoint
 from tunnel.lane import Lane
 from tunnel.likeness import UNLIKE, likeness
 from tunnel.loop import BATCH
+from tunnel.offload.shape import shape_of
 from tunnel.offload.slots import HEADER, PACKET, Slot, Slots
 from tunnel.offload.train import Train
 from tunnel.offload.vnet import (
@@ -29,7 +30,7 @@ from tunnel.offload.vnet import (
     SuperPacket,
     complete_checksum,
 )
-from tunnel.path import Drop
+from tunnel.path import TLV_HEADER, Drop
 from tunnel.plane import Device, OnControl, OnFault, OnSilence
 from tunnel.portable import NO_TRAINS, PortablePlane
 from tunnel.receiving import HandOver, Judge
@@ -62,7 +63,7 @@ class OffloadPlane(PortablePlane):
         super()._use(device)
 
     def _writer(self, tun: int) -> Callable[[bytes | memoryview], object]:
-        return lambda packet: os.writev(tun, (ONE_PACKET, packet))
+        return lambda packet: os.write(tun, ONE_PACKET + packet)
 
     # ---- from the TUN device -----------------------------------------------------------------------------
     def _drain_tun(self) -> None:
@@ -205,7 +206,7 @@ class OffloadPlane(PortablePlane):
         tail: bytes = b"",
     ) -> None:
         """Judge and deliver `count` payloads of `size` octets, one every `stride`, and a shorter one."""
-        if count + bool(tail) <= 1:
+        if count + bool(tail) <= 1 or not _may_be_joined(memoryview(octets)[begin : begin + size]):
             super()._arrive(judge, hand_over, octets, begin, stride, size, count, tail)
             return
         from tunnel.offload import bulk
@@ -236,3 +237,9 @@ class OffloadPlane(PortablePlane):
             return
         self._rx_packets += run.count
         self._rx_bytes += run.octets
+
+
+def _may_be_joined(first: memoryview) -> bool:
+    """Whether a train that begins like this has segments of a stream; all others are spared the arrays."""
+    inner = first if first and first[0] >> 4 else first[TLV_HEADER:]
+    return shape_of(inner) is not None
