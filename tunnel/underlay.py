@@ -24,7 +24,15 @@ from tunnel.framing import framing_of
 from tunnel.outer import outer_fragments
 from tunnel.path import Encapsulation, TunnelPath
 from tunnel.plane import Intake, IntakeKind, Seal, Send, TrainSender
-from tunnel.trains.senders import Address, CheckedUdpTrain, Marks, RawTrain, SealedTrain, UdpTrain
+from tunnel.trains.senders import (
+    Address,
+    CheckedUdpTrain,
+    Marks,
+    RawTrain,
+    SealedTrain,
+    UdpTrain,
+    takes_trains,
+)
 from tunnel.underlay_sockets import (
     HOP_LIMIT,
     SO_NO_CHECK,
@@ -179,6 +187,8 @@ class Ipv4Underlay(Underlay):
 
     def train_sender(self, path: TunnelPath, seal: Seal | None) -> TrainSender | None:
         address, framing = (str(path.remote), path.remote_port), framing_of(path.encapsulation)
+        if path.encapsulation.in_udp and not takes_trains(self._udp):
+            return None
         match path.encapsulation:
             case Encapsulation.IP_IN_IP:
                 return RawTrain(self._ipv4, self._ipv6, (address[0], 0), _MARKS4, framing)

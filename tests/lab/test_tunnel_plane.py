@@ -41,6 +41,7 @@ from tests.lab.tunnel_ends import (
 from tunnel.encapsulation import wrap
 from tunnel.envelope import ControlPacket, seal_control
 from tunnel.path import Arrival, Encapsulation, TunnelPath
+from tunnel.trains.senders import takes_trains
 from tunnel.tun import TunDevice
 from tunnel.underlay import open_ipv4_underlay
 from wire.ip import IPv4Header, IPv6Header
@@ -568,3 +569,11 @@ def test_the_device_vanishes_with_its_owner_and_its_errors_speak(ends: Tunnel) -
             TunDevice.open("a-name-that-is-too-long", 1400)
     with pytest.raises(OSError, match="assign requested address"):
         open_ipv4_underlay(IPv4Address("192.0.2.200"), 0, None, 0)
+
+
+def test_a_socket_says_whether_it_takes_trains() -> None:
+    """One that knows nothing of them would send what was meant to be cut as a single datagram."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        assert takes_trains(datagrams)
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:
+        assert not takes_trains(stream)

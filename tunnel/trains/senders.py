@@ -27,6 +27,15 @@ _LARGEST_DATAGRAM = 65507
 _MOST_MESSAGES, _MOST_OCTETS = 64, 98_304
 
 
+def takes_trains(opened: socket.socket) -> bool:
+    """Whether a socket knows UDP_SEGMENT. Before Linux 4.18 it would send all rows as one datagram."""
+    try:
+        opened.getsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
+
+
 class UdpTrain(TrainSender):
     """The datagrams of one system call go through routing, netfilter and queues as one."""
 
