@@ -134,11 +134,11 @@ class PayloadSealer:
 class PayloadOpener:
     """The receiving end of an association. `newest` says whether the last packet was ahead of all before."""
 
-    __slots__ = ("_decrypt", "_decrypt_into", "_salt", "newest", "window")
+    __slots__ = ("_decrypt_into", "_salt", "newest", "window")
 
     def __init__(self, association: PayloadAssociation, window: ReplayWindow | None = None) -> None:
         cipher = AESGCM(association.key)
-        self._decrypt, self._decrypt_into = cipher.decrypt, cipher.decrypt_into
+        self._decrypt_into = cipher.decrypt_into
         self._salt = association.salt
         self.window = window or ReplayWindow(size=WINDOW)
         self.newest = False
@@ -149,17 +149,12 @@ class PayloadOpener:
         As for signalling, the window is asked before the ICV is computed and told only after it was right.
         The caller has found this opener by the SPI.
         """
-        sequence = self._due(esp)
-        if isinstance(sequence, Drop):
-            return sequence
-        nonce = self._salt + esp[ESP_HEADER:SEALED_BEFORE]
+        plaintext = bytearray(max(len(esp) - SEALED_BEFORE - SEALED_AFTER, 0))
+        refused = self.open_into(memoryview(esp), memoryview(plaintext))
+        if refused is not None:
+            return refused
         try:
-            plaintext = self._decrypt(nonce, esp[SEALED_BEFORE:], esp[:ESP_HEADER])
-        except InvalidTag:
-            return BAD_ICV
-        self._accept(sequence)
-        try:
-            return split_trailer(plaintext)
+            return split_trailer(bytes(plaintext))
         except DecodeError:
             return MALFORMED
 
@@ -168,26 +163,19 @@ class PayloadOpener:
 
         A refusal may leave anything there.
         """
-        sequence = self._due(esp)
-        if isinstance(sequence, Drop):
-            return sequence
-        head = bytes(esp[:SEALED_BEFORE])
+        head, length, window = bytes(esp[:SEALED_BEFORE]), len(esp), self.window
+        if length < _SHORTEST or length % PAYLOAD_ESP_ALIGNMENT:
+            return MALFORMED
+        sequence = int.from_bytes(head[4:ESP_HEADER], "big")
+        newest = sequence > window.highest
+        if not newest and not window.check(sequence):
+            return REPLAYED
         try:
             self._decrypt_into(
                 self._salt + head[ESP_HEADER:], esp[SEALED_BEFORE:], head[:ESP_HEADER], target
             )
         except InvalidTag:
             return BAD_ICV
-        self._accept(sequence)
+        self.newest = newest
+        window.accept(sequence)
         return None
-
-    def _due(self, esp: bytes | memoryview) -> int | Drop:
-        """The sequence number of a packet that is worth deciphering."""
-        if len(esp) < _SHORTEST or len(esp) % PAYLOAD_ESP_ALIGNMENT:
-            return MALFORMED
-        (sequence,) = _SEQUENCE.unpack_from(esp, 4)
-        return sequence if self.window.check(sequence) else REPLAYED
-
-    def _accept(self, sequence: int) -> None:
-        self.newest = sequence > self.window.highest
-        self.window.accept(sequence)
