@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cached_property, partial
 from typing import assert_never
 
 from tunnel.control_intake import ControlIntake
@@ -52,7 +52,6 @@ class ReceivingPlane(PlaneLoop):
         self._control = ControlIntake(endpoint, on_control)
         self._write: Callable[[bytes | memoryview], object] = bytes
         self._received = bytearray(_ROOM)
-        self._inbox = Inbox()
         self._sealed = SealedRows(endpoint)
         super().__init__(device, endpoint, on_fault)
 
@@ -72,6 +71,11 @@ class ReceivingPlane(PlaneLoop):
         super()._attach(carrier)
 
     # ---- the thread: everything below runs in it ---------------------------------------------------------
+    @cached_property
+    def _inbox(self) -> Inbox:
+        """4 MiB, which a daemon that carries nothing by raw sockets does without."""
+        return Inbox()
+
     def _drain_of(self, kind: IntakeKind) -> Drain:
         match kind:
             case IntakeKind.UDP:
