@@ -13,6 +13,9 @@ from cli.paint import paint_for_stdout
 from cli.session import MNCTL, Failure, json_option, print_json, session
 from cli.words import items_at, text_at
 
+CHECK_WITHIN = 12.0
+"""Seconds: ways that are silent are asked again, a few at a time."""
+
 
 @click.command(short_help="Which networks are there, and what are they good for?")
 @click.argument("interface", required=False)
@@ -20,10 +23,10 @@ from cli.words import items_at, text_at
 def netcheck(interface: str | None, as_json: bool) -> None:
     """Ask over every interface whether the home agent answers, and say what is known of each.
 
-    It takes about a second, changes nothing, and asks nobody but routers, home agents and portals. What
-    nobody has measured is shown as "?".
+    It takes about a second, longer where nobody answers, changes nothing, and asks nobody but routers, home
+    agents and portals. What nobody has measured is shown as "?".
     """
-    result = session().call("netcheck", {}, "mnctl/netcheck/1")
+    result = session().call("netcheck", {}, "mnctl/netcheck/1", timeout=CHECK_WITHIN)
     if interface is not None:
         names = [text_at(one, "interface") for one in items_at(result, "interfaces")]
         if interface not in names:

@@ -31,6 +31,8 @@ REFRESH_TIMEOUT = 10.0
 DOWN_TIMEOUT = 9.0
 CHECK_TAKES = 0.9
 """Seconds for answers to come in: an echo is asked for three times within 0.6 s."""
+CHECK_PATIENCE, CHECK_STEP = 6.5, 0.1
+"""Seconds: ways that are not in use are asked two a second, and those that were silent once more."""
 
 
 class Control:
@@ -153,6 +155,9 @@ class Control:
     async def _netcheck(self, params: Json) -> Mapping[str, object]:
         self._dispatch(Check())
         await asyncio.sleep(CHECK_TAKES)
+        patience = boottime() + CHECK_PATIENCE
+        while self._node.ways.is_on and boottime() < patience:
+            await asyncio.sleep(CHECK_STEP)
         return netcheck(self._node, _clocks())
 
     async def _refresh(self, params: Json) -> Mapping[str, object]:

@@ -81,8 +81,8 @@ class Surroundings:
     """The IPv4 home address of the last binding."""
     behind: Behind = NOTHING
     payload: PayloadState = UNPROTECTED
-    asking_from: Attachment | None = None
-    """The link through which home agents are being looked for."""
+    asking_from: tuple[Attachment, ...] = ()
+    """The links through which something else is being asked than to be registered."""
     held: bool = False
     """Payload has to wait for the acknowledgement of a Binding Update."""
     unanswered: int = 0
@@ -150,8 +150,7 @@ def underlays(around: Surroundings) -> tuple[Attachment, ...]:
         wanted.add(_place(around.binding.target.attachment))
     wanted |= {(path.interface, path.local) for path in around.old_paths}
     kept = tuple(a for a in around.attachments if _place(a) in wanted)
-    asking = around.asking_from
-    return kept if asking is None or _place(asking) in wanted else (*kept, asking)
+    return (*kept, *(asking for asking in around.asking_from if _place(asking) not in wanted))
 
 
 def routes(around: Surroundings) -> tuple[Route, ...]:

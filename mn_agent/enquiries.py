@@ -55,9 +55,10 @@ class Enquiries:
         """Whether messages may carry what is ours and not the RFCs'."""
 
     @property
-    def asking_from(self) -> Attachment | None:
+    def asking_from(self) -> tuple[Attachment, ...]:
         """Whose sockets have to be open though no home agent is known yet."""
-        return None if self._anycast is None else self._anycast.asking_from
+        asking = None if self._anycast is None else self._anycast.asking_from
+        return () if asking is None else (asking,)
 
     @property
     def home_valid_until(self) -> float:

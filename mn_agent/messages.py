@@ -162,7 +162,7 @@ def accepted_binding(
         refresh_at=sent_at + refresh * (1 - REFRESH_JITTER * (1 + jitter) / 2),
         expires_at=expires_at,
         keepalive=_keepalive(target, nat, jitter),
-        nat=None if target.care_of.version == 6 else _nat_seen(nat),
+        nat=None if target.care_of.version == 6 else nat_seen(nat),
         observed=_observed(target, ack),
     )
 
@@ -184,7 +184,7 @@ def _observed(target: Target, ack: BindingAck) -> str | None:
     return None if seen is None else f"{seen[0]}:{seen[1]}"
 
 
-def _nat_seen(nat: NatDetection | None) -> bool:
+def nat_seen(nat: NatDetection | None) -> bool:
     """Ruling I2: the option is in every answer over UDP; all ones in it means that no NAT was seen."""
     return nat is not None and nat.refresh != NO_KEEPALIVE
 
@@ -199,7 +199,7 @@ def _encapsulation(
     if wish.strict_presence and nat is not None:
         nat = NatDetection(force_udp=True, refresh=nat.refresh)
     forced = UpdateFlag.FORCE_UDP in update.flags or (nat is not None and nat.force_udp)
-    if not forced and not _nat_seen(nat):
+    if not forced and not nat_seen(nat):
         return Encapsulation.IP_IN_IP
     if UpdateFlag.TLV in update.flags and AckFlag.TLV in ack.flags and wish.profile.tlv is not None:
         return _tlv_encapsulation(wish.profile)

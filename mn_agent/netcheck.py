@@ -1,7 +1,8 @@
 """What can be said about every interface of this host as a way to the home agent, as plain values.
 
 Pure. The shape of `mnctl/netcheck/1` in docs/control.md. What nobody has measured is null or "unknown":
-a NAT is known from Binding Acknowledgements only (RFC 5555 section 2.3.2), and never asked a third party.
+a NAT is known from Binding Acknowledgements only (RFC 5555 section 2.3.2), be it that of the binding or one
+that refuses a question (`way_check`), and no third party is asked.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def _interface(node: MobileNode, link: Link, clocks: Clocks) -> Shown:
         "text": text,
         "ipv6": _family(node, places, 6, opinions),
         "ipv4": _family(node, places, 4, opinions),
-        "nat": _nat(node, binding, clocks.now),
+        "nat": _nat(node, places, binding, clocks.now),
         **{name: _use(node, places, binding, kinds, clocks.now) for name, kinds in _USES.items()},
         "mtu": _mtu(node, link, places, binding, clocks.now),
         "portal": node.portals.state(link.name),
@@ -77,8 +78,10 @@ def _verdict(
     poor = {o.care_of: o.why for o in bad if o.verdict is Verdict.POOR}
     if all(place.care_of in poor for place in places):
         return "poor", next(iter(poor.values()))
+    if any(node.ways.about(place) is not None for place in places):
+        return "ready", "the home agent answers an update that changes nothing"
     if any(o.round_trip is not None for o in opinions):
-        return "ready", "the home agent answers"
+        return "ready", "the home agent answers an echo"
     return "unknown", "nothing is known of the way to the home agent, which did not answer an echo"
 
 
@@ -101,6 +104,8 @@ def _family(
         return None
     about = [o for o in opinions if o.concerns(place)]
     measured = [o.round_trip for o in about if o.round_trip is not None]
+    told = node.ways.about(place)
+    measured += [] if told is None else [told.round_trip]
     silent = any(o.verdict is Verdict.POOR and o.by == "race" for o in about)
     return {
         "care_of": str(place.care_of),
@@ -112,15 +117,23 @@ def _family(
     }
 
 
-def _nat(node: MobileNode, binding: Binding | None, now: float) -> Shown | None:
-    """As the last acknowledgement shows it. None where no binding leads through an IPv4 link."""
-    if binding is None or binding.nat is None:
-        return None
-    learnt = node.networks.about(binding.target.attachment.network, now).keepalive
+def _nat(node: MobileNode, places: list[Attachment], binding: Binding | None, now: float) -> Shown | None:
+    """As the last acknowledgement shows it. None where none has come back over IPv4."""
+    if binding is not None and binding.nat is not None:
+        there, observed, place = binding.nat, binding.observed, binding.target.attachment
+    else:
+        told = ((place, node.ways.about(place)) for place in places)
+        found = next(((p, t) for p, t in told if t is not None and t.nat is not None), None)
+        if found is None:
+            return None
+        place, answer = found
+        there, observed = bool(answer.nat), answer.observed
+        binding = None
+    learnt = node.networks.about(place.network, now).keepalive
     return {
-        "kind": "address and port translation" if binding.nat else "none",
-        "observed": binding.observed,
-        "keepalive_s": binding.keepalive,
+        "kind": "address and port translation" if there else "none",
+        "observed": observed,
+        "keepalive_s": None if binding is None else binding.keepalive,
         "keepalive_learnt_s": None if learnt is None else learnt.value,
     }
 
@@ -132,14 +145,20 @@ def _use(
     kinds: tuple[Encapsulation, ...],
     now: float,
 ) -> str:
-    """carries: payload was tested through it; in-use: not yet; blocked: tested, now or here before."""
+    """carries: payload was tested through it; in-use: not yet; blocked: tested, now or here before.
+
+    answers, silent: no payload, but a question to the home agent, which goes in UDP or bare ESP.
+    """
     if binding is not None and binding.path.encapsulation in kinds:
         return {True: "carries", False: "blocked", None: "in-use"}[node.paths.verified]
     facts = [node.networks.about(place.network, now) for place in places]
     shut = any(fact.no_payload is not None for fact in facts)
     if shut or (Encapsulation.IP_IN_IP in kinds and any(fact.needs_udp is not None for fact in facts)):
         return "blocked"
-    return "unknown"
+    asked = [place for place in places if node.question_goes_by(place) in kinds]
+    if any(node.ways.about(place) is not None for place in asked):
+        return "answers"
+    return "silent" if asked and all(node.ways.is_silent(place) for place in asked) else "unknown"
 
 
 def _mtu(

@@ -68,7 +68,7 @@ from movement.snapshot import Snapshot
 from runtime.node import Deadline, earliest
 from tunnel.authentication import Keys
 from tunnel.envelope import ControlPacket
-from tunnel.path import Drop
+from tunnel.path import Drop, Encapsulation
 from tunnel.protection import PayloadKey
 from wire.icmp import MobilePrefixAdvertisement
 from wire.mobility import BindingAck, BindingError, BindingRefreshRequest
@@ -119,6 +119,7 @@ class MobileNode:
         self.portals = parts.portals
         self.recognition = parts.recognition
         self.registration = parts.registration
+        self.ways = parts.ways
         self._associations = parts.associations
         self._old_paths = parts.old_paths
         self._follow = Consequences(parts).of
@@ -159,8 +160,9 @@ class MobileNode:
         """The next timer, and what it is for."""
         machines = (self.registration, self.discovery, self.enquiries, self.choice, self._old_paths)
         payload = self.payload.deadline(self.registration.binding)
+        ways = self.ways.deadline()
         thinkers = (thinker.deadline() for thinker in self.thinkers)
-        return earliest((payload, *(machine.deadline() for machine in machines), *thinkers))
+        return earliest((payload, ways, *(machine.deadline() for machine in machines), *thinkers))
 
     # ---- what others may ask ---------------------------------------------------------------
     @property
@@ -182,7 +184,7 @@ class MobileNode:
             self.registration.demands.allocated,
             self.registration.router.behind,
             self.payload.state,
-            self.enquiries.asking_from,
+            self.enquiries.asking_from + self.ways.asking_from,
             self.registration.held,
             unanswered(self.registration.state),
             self.recognition.leases,
@@ -192,6 +194,12 @@ class MobileNode:
     def permits(self, interface: str) -> bool:
         """Whether links of this name may be used at all."""
         return self._detector.policy.permits(interface)
+
+    def question_goes_by(self, attachment: Attachment) -> Encapsulation | None:
+        """What carries a Binding Update from there; None if it is what no payload goes by."""
+        if attachment.care_of.version == 4:
+            return Encapsulation.UDP
+        return None if self._associations.next_sequence is None else Encapsulation.ESP
 
     @property
     def key_problem(self) -> str | None:
@@ -252,10 +260,23 @@ class MobileNode:
             case Nat64Found(interface=interface, prefixes=prefixes):
                 self.nat64.learnt(interface, prefixes)
                 return self._attach(now)
-            case DhcpSaid() | EchoHeard() | NeighbourAnswered() | WebAnswered() | ProbeAnswered() | Check():
+            case Check():
+                self._check_ways(now)
+                return []  # what else it asks for is for the thinkers, as is all of this:
+            case DhcpSaid() | EchoHeard() | NeighbourAnswered() | WebAnswered() | ProbeAnswered():
                 return []  # it is for the thinkers
             case _:
                 assert_never(event)
+
+    def _check_ways(self, now: float) -> None:
+        """Nothing is asked while no binding is settled, nor through a link where everything has to wait."""
+        state = self.registration.state
+        if not isinstance(state, Registered):
+            return
+        agent = state.binding.target.home_agent
+        unused = [Target(a, agent) for a in self.attachments if a.care_of != self.configuration.home.ipv6]
+        unused = [t for t in unused if not t.same_as(state.binding.target) and not self.choice.holds(t)]
+        self.ways.start([target.attachment for target in unused], agent, now)
 
     def _network_changed(self, snapshot: Snapshot, now: float) -> list[Action]:
         self._snapshot = apart_from(snapshot, home_addresses(self.surroundings()))
@@ -300,6 +321,8 @@ class MobileNode:
             case ClockCorrected(seconds=seconds):
                 corrected = Report("clock", {"corrected_s": seconds})
                 return [*self._follow(self.registration.say_again(now), now), corrected]
+            case BindingAck() as ack if self.ways.answered(ack, now):
+                return []
             case BindingAck() as ack:
                 return self._acknowledged(ack, now)
             case BindingRefreshRequest():
@@ -392,6 +415,9 @@ class MobileNode:
     def _finish(self, actions: list[Action], before: tuple[str, str | None], now: float) -> list[Action]:
         """Surround what is to be sent with the state of host and tunnel that it needs."""
         actions += self.enquiries.due(self.registration.binding, self._associations, now)
+        if not isinstance(self.registration.state, Registered):
+            self.ways.stop()
+        actions += self.ways.due(self.registration.next_sequence, self._associations, now)
         reserved = self.memory.renew(
             self.registration.next_sequence,
             self._associations.next_sequence,

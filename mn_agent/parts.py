@@ -34,6 +34,7 @@ from mn_agent.recognition import Recognition
 from mn_agent.registration import HomeRegistration
 from mn_agent.steadiness import SteadyLinks
 from mn_agent.thinker import Thinker
+from mn_agent.way_check import WayCheck
 from movement.known_networks import KnownNetworks
 from tunnel.authentication import Keys
 from tunnel.path import Drop
@@ -59,6 +60,7 @@ class Parts:
     limits: PathLimits
     paths: PathWatch
     thinkers: tuple[Thinker, ...]
+    ways: WayCheck
     decisions: Decisions = field(default_factory=Decisions)
     journal: Journal = field(default_factory=Journal)
     bridge: Bridge = field(default_factory=Bridge)
@@ -126,4 +128,5 @@ def assemble(
         limits,
         paths,
         thinkers,
+        WayCheck(home),
     )

@@ -70,6 +70,9 @@ def test_netcheck_asks_over_every_interface_and_changes_nothing(lab: LabUnderTes
     assert found["wlan0"]["verdict"] == "ready"
     assert found["wlan0"]["ipv4"]["answers"]
     assert 0 < found["wlan0"]["ipv4"]["rtt_ms"] < 500
+    assert found["wlan0"]["udp_4191"] == "answers"
+    assert found["wlan0"]["nat"]["kind"] == "address and port translation"
+    assert not found["wlan0"]["nat"]["observed"].startswith("10.20.0.")
     assert care_of(lab) == before
     assert "✔ wlan0 — ready" in lab.output("mn", "mnctl", "netcheck")
     lab.do('unplug = "wlan0"')

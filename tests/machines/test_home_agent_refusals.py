@@ -24,7 +24,16 @@ from tests.machines.ha_script import (
     over_ipv6,
 )
 from wire.mobility import AckFlag, BindingError, BindingStatus, HomeTestInit, UnknownMessage, UpdateFlag
-from wire.options import AlternateCareOfAddress, Ipv4AddressAck, Ipv4CareOfAddress, MobileNetworkPrefix, first
+from wire.options import (
+    NO_KEEPALIVE,
+    AlternateCareOfAddress,
+    Ipv4AddressAck,
+    Ipv4CareOfAddress,
+    MobileNetworkPrefix,
+    NatDetection,
+    first,
+)
+from wire.vendor import observed_in
 
 AS_ROUTER = HOME | UpdateFlag.ROUTER
 
@@ -80,6 +89,23 @@ def test_139_answers_an_update_that_would_change_the_kind_of_registration(ha: Ho
 
 def test_an_update_for_no_home_registration_is_not_answered(ha: HomeScript) -> None:
     ha.feed(ha.laptop.native(over_ipv6(ha.laptop, flags=UpdateFlag.ACKNOWLEDGE))).silent()
+
+
+def test_139_tells_of_the_way_it_came_and_the_binding_stays_where_it_is(ha: HomeScript) -> None:
+    """So a mobile node can ask about another link without moving (mn_agent/way_check.py)."""
+    ha.feed(ha.laptop.native(over_ipv6(ha.laptop)))
+    question = over_ipv4(ha.laptop, sequence=5000, flags=UpdateFlag.ACKNOWLEDGE, care_of=PRIVATE4)
+    ha.feed(ha.laptop.udp(question, NAT4, 10022)).quiet()
+    ack = ha.answer()
+    assert (ack.status, ack.sequence) == (BindingStatus.TYPE_CHANGE_DISALLOWED, 5000)
+    assert (ha.via().remote, ha.via().remote_port) == (NAT4, 10022)
+    assert observed_in(ack.options) == (NAT4, 10022)
+    nat = first(ack.options, NatDetection)
+    assert nat is not None
+    assert nat.refresh != NO_KEEPALIVE
+    route = ha.route(LAPTOP)
+    assert route is not None
+    assert route.path.remote == COA6
 
 
 def test_131_answers_all_who_come_to_a_home_agent_that_is_being_emptied_but_lets_them_leave() -> None:

@@ -1,0 +1,147 @@
+"""`mnctl netcheck` asks over ways that are not in use, by an update that no home agent makes a binding of."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from mn_agent.actions import KeepUnderlays
+from mn_agent.events import Check
+from mn_agent.netcheck import netcheck
+from mn_agent.status import Clocks
+from mn_agent.way_check import LEAST_INTERVAL, MOST, PACE, TRIES
+from tests.machines.mobile_node_script import CAFE4, MOBILE4, OFFICE6, Script, Sent, link
+from wire.mobility import BindingStatus, UpdateFlag
+from wire.options import Ipv4CareOfAddress, first
+from wire.vendor import observed_option
+
+OFFICE, CAFE, WWAN = link("eth0", OFFICE6), link("wlan0", CAFE4, index=3), link("wwan0", MOBILE4, index=4)
+REFUSED = int(BindingStatus.TYPE_CHANGE_DISALLOWED)
+
+
+def bound() -> Script:
+    script = Script()
+    script.bind(OFFICE, CAFE)
+    return script.at(0.2)
+
+
+def shown(script: Script, interface: str) -> dict[str, object]:
+    document = netcheck(script.node, Clocks(script.now, 1_700_000_000.0))
+    interfaces = document["interfaces"]
+    assert isinstance(interfaces, list)
+    return next(one for one in interfaces if one["interface"] == interface)
+
+
+def open_at(script: Script) -> set[str]:
+    kept = [action for action in script.all_actions if isinstance(action, KeepUnderlays)]
+    return {attachment.interface for attachment in kept[-1].attachments}
+
+
+def refuse(script: Script, asked: Sent) -> Script:
+    """As the home agent does, which sees a NAT."""
+    seen = (observed_option(MOBILE4, 10022),)
+    return script.answer(asked, status=REFUSED, lifetime=0, refresh=110, without_ipv4=True, options=seen)
+
+
+def test_the_question_is_authenticated_and_no_registration_and_comes_from_the_other_link() -> None:
+    script = bound().feed(Check())
+    asked = script.one()
+    assert asked.action.care_of == CAFE4
+    assert asked.protected
+    assert UpdateFlag.HOME not in asked.update.flags
+    care_of = first(asked.update.options, Ipv4CareOfAddress)
+    assert care_of is not None
+    assert care_of.address == CAFE4
+    assert open_at(script) == {"eth0", "wlan0"}
+
+
+def test_the_refusal_shows_way_round_trip_and_nat_and_changes_nothing() -> None:
+    script = bound().feed(Check())
+    asked, before = script.one(), script.node.registration.state
+    assert shown(script, "wlan0")["udp_4191"] == "unknown"
+    refuse(script.at(0.23), asked).nothing()
+    assert script.node.registration.state is before
+    assert open_at(script) == {"eth0"}
+    found = shown(script, "wlan0")
+    assert (found["verdict"], found["udp_4191"], found["ip_in_ip"]) == ("ready", "answers", "unknown")
+    nat = found["nat"]
+    assert isinstance(nat, dict)
+    assert (nat["kind"], nat["observed"]) == ("address and port translation", f"{MOBILE4}:10022")
+    assert nat["keepalive_s"] is None
+
+
+def test_a_binding_over_ipv4_is_left_alone_while_bare_esp_is_asked_about() -> None:
+    script = Script()
+    script.bind(CAFE, refresh=110)
+    script.links(CAFE, OFFICE)
+    if script.node.target is not None and script.node.target.care_of == OFFICE6:
+        script.answer(script.one())
+    in_use = script.node.registration.binding
+    assert in_use is not None
+    script.feed(Check())
+    asked = script.one()
+    assert asked.action.care_of != in_use.target.care_of
+    refuse(script, asked)
+    other = "esp" if asked.action.care_of == OFFICE6 else "udp_4191"
+    assert shown(script, "eth0" if other == "esp" else "wlan0")[other] == "answers"
+
+
+def test_who_does_not_answer_is_asked_once_more_and_then_called_silent() -> None:
+    script = bound().feed(Check())
+    sent = [script.one()]
+    while script.node.ways.is_on:
+        script.sleep()
+        sent += [one for one in script.sent if one.action.care_of == CAFE4]
+    assert len(sent) == TRIES
+    assert len({one.update.sequence for one in sent}) == TRIES
+    assert shown(script, "wlan0")["udp_4191"] == "silent"
+    assert open_at(script) == {"eth0"}
+    assert script.state == "bound"
+
+
+def test_no_more_than_two_a_second_leave_whatever_there_is_to_ask() -> None:
+    script = Script()
+    others = [link(f"wlan{n}", CAFE4 + n, index=10 + n) for n in range(MOST + 3)]
+    script.bind(OFFICE, *others)
+    script.at(0.2).feed(Check())
+    rounds = [(script.now, len(script.sent))]
+    while script.node.ways.is_on:
+        script.sleep()
+        rounds += [(script.now, len(script.sent))] if script.sent else []
+    assert sum(count for _, count in rounds) == MOST * TRIES
+    assert all(count <= 2 for _, count in rounds)
+    assert all(b[0] - a[0] >= PACE - 1e-6 for a, b in pairwise(rounds))
+
+
+def test_whoever_asks_again_and_again_gets_the_answers_of_a_moment_ago() -> None:
+    script = bound().feed(Check())
+    refuse(script, script.one())
+    script.feed(Check()).nothing()
+    assert shown(script, "wlan0")["udp_4191"] == "answers"
+    while (due := script.node.deadline()) is not None and due.at < LEAST_INTERVAL + 0.2:
+        script.sleep()
+    script.at(LEAST_INTERVAL + 0.2).feed(Check()).one()
+
+
+@pytest.mark.parametrize("links", [(), (CAFE,)])
+def test_without_a_settled_binding_nothing_is_asked(links: tuple[object, ...]) -> None:
+    script = Script()
+    if links:
+        script.links(CAFE)
+    script.feed(Check()).nothing()
+
+
+def test_the_answer_to_no_question_is_none() -> None:
+    script = bound().feed(Check())
+    asked = script.one()
+    script.answer(asked, status=REFUSED, lifetime=0, sequence=asked.update.sequence ^ 1, without_ipv4=True)
+    assert shown(script, "wlan0")["udp_4191"] == "unknown"
+
+
+def test_a_move_ends_the_round() -> None:
+    script = bound().feed(Check())
+    script.one()
+    script.links(CAFE)
+    assert not script.node.ways.is_on
+    assert script.one().update.flags & UpdateFlag.HOME
