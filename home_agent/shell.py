@@ -81,9 +81,13 @@ class Shell:
         """What is wrong right now, by a stable code."""
 
     def use(self, underlay: Underlay) -> None:
-        """Receive and send through `underlay`, which is closed with this shell."""
+        """Receive and send through `underlay`, which is closed with this shell.
+
+        What was to be sent before there was any leaves now: a start calls mobile nodes whose keys are gone.
+        """
         self._underlays[underlay.local] = underlay
         self._plane.attach(underlay)
+        self._flush_soon()
 
     def perform(self, action: Action) -> None:
         match action:
@@ -160,9 +164,10 @@ class Shell:
             self._defence_wanted = None
         if self._unwritten:
             self._write()
-        unsent, self._unsent = self._unsent, []
-        for action in unsent:
-            self._send(action)
+        if self._underlays:
+            unsent, self._unsent = self._unsent, []
+            for action in unsent:
+                self._send(action)
         self._send_again()
 
     def _send_again(self) -> None:
