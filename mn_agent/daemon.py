@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import click
@@ -34,10 +35,12 @@ from runtime.control_server import ControlServer
 from runtime.driver import Driver, Fault
 from runtime.garbage import spare_what_is_there
 from runtime.log import Log, log_to_stderr
+from runtime.login_manager import LoginManager, bus_address
 from runtime.mailbox import Mailbox
 from runtime.service import Notifier, Watchdog
 from runtime.settings import ConfigError
 from runtime.settings_file import read_settings
+from runtime.sleep_witnesses import SleepWitnesses
 from runtime.version import VERSION
 from tunnel.authentication import protection
 from tunnel.endpoint import Endpoint, Role
@@ -152,7 +155,7 @@ class Daemon:
                 self._log.warning("repair", f"{what}; repaired")
                 shell.repair()
 
-            def slept(seconds: float) -> None:
+            def awake(seconds: float) -> None:
                 """The links come first, so that nothing is sent through one that is gone."""
                 self._log.info("resume", f"this host slept for {seconds:.0f} s")
                 try:
@@ -160,8 +163,9 @@ class Daemon:
                 finally:
                     driver.dispatch(Resumed(seconds))
 
+            sleep = SleepWitnesses(boottime, lambda: driver.wake(), files.settle, awake)
             driver: Driver[Event, Action] = Driver(
-                node, shell.perform, on_fault=self._fault, on_slept=slept
+                node, shell.perform, on_fault=self._fault, on_slept=sleep.told_by_clock
             )
             stack.callback(driver.stop)
             ours = Ours(tunnel.device.name, PROTOCOL, Owner.MOBILE_NODE.value, kernel.port)
@@ -170,6 +174,9 @@ class Daemon:
             tunnel.plane.start()
             driver.start()
             stack.callback(Awakening(loop, driver.wake).close)
+            if (bus := bus_address()) is not None:
+                unheard = partial(self._log.debug, "login-manager")
+                stack.callback(LoginManager(bus, sleep.told_by_login_manager, unheard).close)
             await self._serve(driver, shell, watcher)
 
     async def _serve(self, driver: Driver[Event, Action], shell: Shell, watcher: Watcher) -> None:

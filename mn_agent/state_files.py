@@ -37,6 +37,23 @@ class StateFiles:
         except OSError as error:
             self._log.warning("memory", f"cannot write {path}: {error.strerror}")
 
+    def settle(self) -> None:
+        """See to it that what was written is on the disk: the host is about to sleep, and may not wake up."""
+        for path in (self._directory / MEMORY, self._directory / NETWORKS):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self._log.warning("memory", f"cannot open {path}: {error.strerror}")
+                continue
+            try:
+                os.fsync(descriptor)
+            except OSError as error:
+                self._log.warning("memory", f"cannot settle {path}: {error.strerror}")
+            finally:
+                os.close(descriptor)
+
     def memory(self) -> Mapping[str, object]:
         """What `mn_agent.memory` recalls from; empty when there is nothing, or nothing readable."""
         path = self._directory / MEMORY
