@@ -6,12 +6,13 @@ import asyncio
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -412,16 +413,24 @@ def test_a_plain_encoding_costs_signs_but_no_crash(daemon: Pretender) -> None:
 
 
 def test_a_reader_that_leaves_is_no_traceback(daemon: Pretender) -> None:
-    running = process("events")
-    assert running.stdout is not None
-    assert running.stderr is not None
-    time.sleep(0.3)
-    running.stdout.close()
-    for number in range(3):
-        daemon.publish("ba", seq=number)
+    """However long `mnctl` takes to begin: it has been read from, and then it writes to nobody."""
+    with process("events") as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        reader = running.stdout
+        publish_until(daemon, lambda: bool(select.select([reader], [], [], 0)[0]))
+        assert b" ba " in reader.readline()
+        reader.close()
+        publish_until(daemon, lambda: running.poll() is not None)
+        assert b"Traceback" not in running.stderr.read()
+
+
+def publish_until(daemon: Pretender, done: Callable[[], bool]) -> None:
+    given_up_at = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < given_up_at
+        daemon.publish("ba", seq=1)
         time.sleep(0.05)
-    running.wait(10)
-    assert b"Traceback" not in running.stderr.read()
 
 
 def test_status_imports_neither_rich_nor_msgspec_nor_a_daemon(daemon: Pretender) -> None:
