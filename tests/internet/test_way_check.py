@@ -1,4 +1,4 @@
-"""`mnctl netcheck` with both ends real: what it finds of a link that is not in use, and that nothing moves."""
+"""`mnctl netcheck` with both ends real: what it finds of a link that is not in use. Nothing moves."""
 
 from __future__ import annotations
 
