@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tunnel.carriers import reason_not_sent
@@ -38,6 +40,8 @@ from tunnel.receiving import HandOver, Judge
 if TYPE_CHECKING:
     from tunnel.offload.bulk import Joiner, Run
 
+AT_WORK = 64
+"""Packets after which NumPy is loaded aside, so that no super-packet has to wait for it."""
 _HEAD = 512  # octets: no headers of a super-packet are longer
 
 
@@ -55,6 +59,7 @@ class OffloadPlane(PortablePlane):
         self._slots = Slots()
         self._train = Train()
         self._joiner: Joiner | None = None
+        self._prepared = False
         super().__init__(device, endpoint, on_control, on_fault, on_silence)
 
     def _use(self, device: Device) -> None:
@@ -64,6 +69,14 @@ class OffloadPlane(PortablePlane):
 
     def _writer(self, tun: int) -> Callable[[bytes | memoryview], object]:
         return lambda packet: os.write(tun, ONE_PACKET + packet)
+
+    def _have_sent(self, packets: int, octets: int, now: float) -> None:
+        super()._have_sent(packets, octets, now)
+        if not self._prepared and self._tx_packets + self._rx_packets >= AT_WORK:
+            self._prepared = True
+            threading.Thread(
+                target=import_module, args=("tunnel.offload.bulk",), name="numpy", daemon=True
+            ).start()
 
     # ---- from the TUN device -----------------------------------------------------------------------------
     def _drain_tun(self) -> None:
