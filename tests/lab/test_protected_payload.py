@@ -23,7 +23,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     scenario = (ROOT / "examples/scenarios/protected-payload.toml").read_text()
     file = directory / "protected.toml"
     # The outage is bounded for a machine that does other things too; `mnctl lab run` has the real goal.
-    file.write_text(scenario.replace("outage_ms = 100", "outage_ms = 1400"))
+    assert "outage_ms = 200 " in scenario
+    file.write_text(scenario.replace("outage_ms = 200 ", "outage_ms = 1400 "))
     done = mnctl_lab("run", str(file), "--json", "--report", str(directory / "report"), timeout=180)
     assert done.stdout, done.stderr
     return Run(done.returncode, json.loads(done.stdout), directory / "report")
