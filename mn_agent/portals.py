@@ -23,7 +23,7 @@ from runtime.node import Deadline, earliest
 from wire.http import Answer, Page, page_of
 
 SOLICIT_AT = (0.0, 1.0, 4.0)
-"""Seconds after a network appeared at which routers are asked, until one has answered."""
+"""Seconds after a network appeared at which routers, and DHCP servers, are asked, until one has answered."""
 PACES = ((600.0, 1.0), (3600.0, 10.0), (math.inf, 60.0))
 """(Seconds of being captive up to which it holds, seconds between looks whether somebody has logged in)."""
 UNSURE = 15.0
@@ -44,7 +44,7 @@ class _Network:
     answered: bool = False
     informed: int = 0
     """How often DHCP servers have been asked."""
-    dhcp_answered: bool = False
+    informed_enough: bool = False
     api: Page | None = None
     captive: bool | None = None
     url: str | None = None
@@ -66,7 +66,6 @@ class _Network:
             return math.inf
         return self.since + SOLICIT_AT[self.solicited]
 
-
     @property
     def ipv4(self) -> IPv4Address | None:
         """From where DHCP servers can be asked."""
@@ -75,7 +74,8 @@ class _Network:
 
     @property
     def inform_at(self) -> float:
-        if self.ipv4 is None or self.dhcp_answered or self.api is not None:
+        """Not once the home agent has answered from there: then nobody wants a login."""
+        if self.ipv4 is None or self.informed_enough or self.api is not None:
             return math.inf
         return self.since + SOLICIT_AT[self.informed] if self.informed < len(SOLICIT_AT) else math.inf
 
@@ -101,7 +101,7 @@ class Portals:
                 network.has_portal(way_out.portal)
             case DhcpSaid(interface=interface, portal=portal) if interface in self._networks:
                 network = self._networks[interface]
-                network.dhcp_answered = True
+                network.informed_enough = True
                 network.has_portal(portal)
             case WebAnswered(number=number, answer=answer):
                 actions += self._answered(number, answer, now)
@@ -171,9 +171,11 @@ class Portals:
         target, binding = around.target, around.binding
         silent = target is not None and around.unanswered > 0
         self._silent = target.attachment.interface if silent and target is not None else ""
-        if binding is not None and not silent and binding.target.attachment.interface in known:
+        reached = binding.target if binding is not None else target if around.at_home else None
+        if reached is not None and not silent and reached.attachment.interface in known:
             # Whatever its portal says, the home agent answers from there.
-            known[binding.target.attachment.interface].captive = None
+            network = known[reached.attachment.interface]
+            network.captive, network.informed_enough = None, True
 
     # ---- looking ---------------------------------------------------------------------------
     def _look_at(self, interface: str, network: _Network) -> float:
