@@ -13,6 +13,8 @@ from typing import Self
 from wire.checksum import Octets, internet_checksum
 from wire.reader import DecodeError
 
+ETHERTYPES = {4: 0x0800, 6: 0x86DD}
+"""What a link calls a packet, by its IP version."""
 PROTOCOL_HOP_BY_HOP = 0
 PROTOCOL_ICMP = 1
 PROTOCOL_IPV4 = 4

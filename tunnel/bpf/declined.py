@@ -1,13 +1,12 @@
 """PartingPlane: the offload plane behind programs that know headers of one length only.
 
-Performs I/O (a packet socket). Of a super-packet that programs have declined for its shorter last segment
+Performs I/O. Of a super-packet that programs have declined for its shorter last segment
 they take both parts: these go through the TUN device again, and user space cuts nothing.
 """
 
 from __future__ import annotations
 
-import socket
-
+from tunnel.bpf.device_sender import DeviceSender
 from tunnel.carriers import reason_not_sent
 from tunnel.endpoint import Endpoint
 from tunnel.lane import Lane
@@ -17,9 +16,6 @@ from tunnel.offload.slots import PACKET, Slot
 from tunnel.offload.vnet import SuperPacket
 from tunnel.path import Encapsulation
 from tunnel.plane import Device, OnControl, OnFault, OnSilence
-
-_SOL_PACKET, _PACKET_VNET_HDR = 263, 15
-_ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 
 
 class PartingPlane(OffloadPlane):
@@ -33,8 +29,7 @@ class PartingPlane(OffloadPlane):
         on_fault: OnFault,
         on_silence: OnSilence | None = None,
     ) -> None:
-        self._again = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-        self._again.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+        self._again = DeviceSender()
         super().__init__(device, endpoint, on_control, on_fault, on_silence)
 
     def close(self) -> None:
@@ -48,15 +43,13 @@ class PartingPlane(OffloadPlane):
         whole, rest = parted(head, packet)
         begin, end = PACKET + packet.headers, PACKET + packet.length
         part = end - packet.last
-        ethertype = _ETHERTYPES[head[0] >> 4]
-        self._send_through_device(ethertype, whole, slot.view[begin:part], packet.segments - 1)
-        self._send_through_device(ethertype, rest, slot.view[part:end], 1)
+        version = head[0] >> 4
+        self._send_through_device(version, whole, slot.view[begin:part], packet.segments - 1)
+        self._send_through_device(version, rest, slot.view[part:end], 1)
         return True
 
-    def _send_through_device(
-        self, ethertype: int, headers: bytes, payload: memoryview, segments: int
-    ) -> None:
+    def _send_through_device(self, version: int, headers: bytes, payload: memoryview, segments: int) -> None:
         try:
-            self._again.sendmsg((headers, payload), (), 0, (self._tun_name, ethertype))
+            self._again.send(self._tun_name, version, headers, payload)
         except OSError as error:
             self._endpoint.drop(reason_not_sent(error), segments)
