@@ -302,7 +302,7 @@ class HomeAgent:
         actions = self._settle(home) + self._answer(request, ack, acks, now)
         interruption = interruption_in(request.update.options)
         if ended is not None and interruption is not None and request.is_home:
-            actions.append(SendOnLink(ended.home_networks, now - interruption))
+            actions.append(SendOnLink(ended.home_networks, request.received_at - interruption))
         return actions + ([self._report(ended, "removed")] if ended is not None else [])
 
     def _accept(self, request: Request, verdict: Accepted, now: float) -> list[Action]:

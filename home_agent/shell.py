@@ -69,7 +69,6 @@ class Shell:
         self._underlays: dict[IPv4Address | IPv6Address, Underlay] = {}
         self._table_wanted: ForwardingTable | None = None
         self._unrepeated: list[SendAgain] = []
-        self._unheard: list[SendAgain] = []
         self._come_home: list[SendOnLink] = []
         self._kernel_wanted: KernelConfig | None = None
         self._defence_wanted: PersistentMap[IPv4Address | IPv6Address, bool] | None = None
@@ -175,21 +174,18 @@ class Shell:
         unrepeated, self._unrepeated = self._unrepeated, []
         for again in unrepeated:
             self._plane.send_again(again.homes, again.since)
-            self._unheard.append(again)
-        self._carry_overheard()
+            self._carry_overheard(again)
         come_home, self._come_home = self._come_home, []
         for one in come_home:
             self._plane.send_on_link(one.homes, one.since, self._link.interface)
 
-    def _carry_overheard(self) -> None:
+    def _carry_overheard(self, again: SendAgain) -> None:
         """What was sent to who has left the home link, until the neighbours there knew.
 
         They need a moment to take in that the address is here now.
         """
-        unheard, self._unheard = self._unheard, []
-        for again in unheard:
-            self._carry(again)
-            asyncio.get_running_loop().call_later(SETTLED, self._carry, again)
+        self._carry(again)
+        asyncio.get_running_loop().call_later(SETTLED, self._carry, again)
 
     def _carry(self, again: SendAgain) -> None:
         if overheard := self._link.overheard(again.homes, again.since):
