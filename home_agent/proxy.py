@@ -7,7 +7,6 @@ kernel's work (its proxy neighbour entries); this is what the kernel does not do
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import fcntl
 import socket
 import struct
@@ -20,6 +19,8 @@ from tunnel.link_filter import Towards, Watch
 from tunnel.link_memory import LinkMemory
 from tunnel.persistent import PersistentMap
 from tunnel.prefixes import Network
+from tunnel.underlay_sockets import attach_filter
+from wire.classic_bpf import assembled
 from wire.neighbours import announcement, claimed_in, probe
 
 Address = IPv4Address | IPv6Address
@@ -35,7 +36,6 @@ _SOL_PACKET = 263
 _PACKET_ADD_MEMBERSHIP = 1
 _PACKET_MR_ALLMULTI = 2
 _PACKET_IGNORE_OUTGOING = 23
-_SO_ATTACH_FILTER = 26
 _ETH_P_ALL = 3
 _SIOCGIFMTU = 0x8921
 _USUAL_MTU = 1500
@@ -43,9 +43,8 @@ _MAX_FRAME = 2048
 _BURST = 64
 
 # Classic BPF: ARP, or ICMPv6 neighbour solicitations and advertisements right after the IPv6 header.
-_NEIGHBOURS_ONLY = b"".join(
-    struct.pack("HBBI", *instruction)
-    for instruction in (
+_NEIGHBOURS_ONLY = assembled(
+    (
         (0x28, 0, 0, 12),  # ldh [12]                 EtherType
         (0x15, 6, 0, 0x0806),  # jeq ARP       -> accept
         (0x15, 0, 6, 0x86DD),  # jeq IPv6      else drop
@@ -210,9 +209,7 @@ class HomeLink:
     def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         try:
-            program = ctypes.create_string_buffer(_NEIGHBOURS_ONLY, len(_NEIGHBOURS_ONLY))
-            described = struct.pack("HP", len(_NEIGHBOURS_ONLY) // 8, ctypes.addressof(program))
-            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+            attach_filter(listener, _NEIGHBOURS_ONLY)
             listener.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             listener.bind((self.interface, _ETH_P_ALL))
         except OSError:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import secrets
 import socket
-import struct
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
 from mn_agent.actions import AskDhcp
 from mn_agent.events import DhcpSaid
 from tunnel.closing import close_aside
+from tunnel.underlay_sockets import attach_filter
+from wire.classic_bpf import assembled
 from wire.dhcp import CLIENT_PORT, LONGEST, SERVER_PORT, decode_portal, encode_inform
 from wire.ip import PROTOCOL_UDP, IPv4Header
 from wire.reader import DecodeError
@@ -28,7 +28,6 @@ MOST = 8
 MOST_HEARD = 32
 """Answers that are looked at: anybody on the link can send them."""
 _ETH_P_IP = 0x0800
-_SO_ATTACH_FILTER = 26
 
 
 class DhcpInquirer:
@@ -107,10 +106,7 @@ def _asking(interface: str, address: IPv4Address, mark: int) -> socket.socket:
 def _listening(interface: str, port: int) -> socket.socket:
     opened = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 0)
     try:
-        code = _answers_to(port)
-        program = ctypes.create_string_buffer(code, len(code))
-        described = struct.pack("HP", len(code) // 8, ctypes.addressof(program))
-        opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+        attach_filter(opened, _answers_to(port))
         opened.bind((interface, _ETH_P_IP))
     except OSError:
         opened.close()
@@ -132,4 +128,4 @@ def _answers_to(port: int) -> bytes:
         (0x06, 0, 0, LONGEST),  # accept
         (0x06, 0, 0, 0),  # drop
     )
-    return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+    return assembled(program)

@@ -6,13 +6,13 @@ Pure. RFC 826, RFC 4861 section 7.3, rtnetlink(7).
 from __future__ import annotations
 
 import socket
-import struct
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from movement.snapshot import Address
+from wire.classic_bpf import Instruction, assembled
 from wire.netlink import HEADER_SIZE, REQUEST, attributes, message
 from wire.rtnetlink import NEIGHBOUR, Kind, NeighbourAttribute
 
@@ -68,7 +68,7 @@ def filter_for(places: Iterable[Place]) -> bytes:
     """
     index_at = HEADER_SIZE + 4
     address_at = HEADER_SIZE + NEIGHBOUR.size + 4
-    program: list[tuple[int, int, int, int]] = []
+    program: list[Instruction] = []
     for index, address in sorted(set(places), key=str)[:MAX_ROUTERS]:
         swapped = int.from_bytes(index.to_bytes(4, sys.byteorder), "big")
         packed = address.packed
@@ -80,4 +80,4 @@ def filter_for(places: Iterable[Place]) -> bytes:
             (0x06, 0, 0, 0x40000),  # accept
         ]
     program.append((0x06, 0, 0, 0))  # drop
-    return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+    return assembled(program)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from movement.visit import Ask
+from wire.classic_bpf import assembled
 from wire.router_probes import (
     HARDWARE_SIZE,
     NeighbourAnswer,
@@ -34,9 +35,8 @@ _MAX_FRAME = 2048
 _BURST = 32
 
 # Classic BPF: ARP replies, and ICMPv6 router and neighbour advertisements right after the IPv6 header.
-_ANSWERS_ONLY = b"".join(
-    struct.pack("HBBI", *instruction)
-    for instruction in (
+_ANSWERS_ONLY = assembled(
+    (
         (0x28, 0, 0, 12),  # ldh [12]                 EtherType
         (0x15, 0, 2, 0x0806),  # jeq ARP       else IPv6?
         (0x28, 0, 0, 20),  # ldh [20]                 operation

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv6Address
 
+from wire.classic_bpf import Instruction, assembled
 from wire.icmp import HOME_AGENT_DISCOVERY_REPLY, ICMPV6_PARAMETER_PROBLEM
 from wire.ip import (
     PROTOCOL_DESTINATION_OPTIONS,
@@ -17,7 +18,6 @@ from wire.ip import (
     PROTOCOL_ROUTING,
 )
 
-_INSTRUCTION = struct.Struct("=HBBI")  # code, jump if true, jump if false, operand
 _LOAD_WORD, _LOAD_OCTET, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x30, 0x15, 0x06
 _PACKET_TYPE = 0xFFFFF000 + 4  # SKF_AD_OFF + SKF_AD_PKTTYPE
 _TO_THIS_HOST = 0
@@ -34,7 +34,7 @@ def accept_control(local: IPv6Address, icmp: bool = False) -> bytes:
     Control of IPv6 links starts with a home address option (BU), a type 2 routing header (BA), ESP or a
     bare mobility header (at home). With `icmp` some messages of ICMPv6 belong to it.
     """
-    program: list[tuple[int, int, int, int]] = []
+    program: list[Instruction] = []
     conditions = [(_PACKET_TYPE, _TO_THIS_HOST)]
     conditions += zip(_DESTINATION_WORDS, struct.unpack("!4I", local.packed), strict=True)
     # What follows these five pairs: next header, its comparisons, ICMPv6 type, its comparisons, the two ends.
@@ -56,9 +56,9 @@ def accept_control(local: IPv6Address, icmp: bool = False) -> bytes:
     last, reject = program[-1], accept + 1 - len(program)
     program[-1] = (last[0], last[1], reject, last[3])
     program += [(_RETURN, 0, 0, _WHOLE_PACKET), (_RETURN, 0, 0, 0)]
-    return b"".join(_INSTRUCTION.pack(*instruction) for instruction in program)
+    return assembled(program)
 
 
 def accept_nothing() -> bytes:
     """For a socket that exists only so that the kernel does not answer for want of one."""
-    return _INSTRUCTION.pack(_RETURN, 0, 0, 0)
+    return assembled([(_RETURN, 0, 0, 0)])

@@ -6,20 +6,20 @@ whoever reads looks at the rest.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 
+from wire.classic_bpf import Instruction, assembled
+from wire.ip import ETHERTYPES
+
 MOST = 500
 """Addresses. A program has at most 4096 instructions (BPF_MAXINSNS), and each frame runs through them."""
 
-_INSTRUCTION = struct.Struct("=HBBI")
 _LOAD_WORD, _LOAD_HALF, _IS, _RETURN = 0x20, 0x28, 0x15, 0x06
 _PROTOCOL, _PACKET_TYPE = 0xFFFFF000, 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PROTOCOL, SKF_AD_PKTTYPE
 _NETWORK = 0xFFF00000  # SKF_NET_OFF: counted from the IP header
-_ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 _EVERYTHING = 0x40000
 
 
@@ -51,27 +51,24 @@ def program(watch: Watch) -> bytes:
     for version, side in sides.items():
         homes = sorted(int(home) & 0xFFFFFFFF for home in watch.homes if home.version == version)
         tests = [(_LOAD_WORD, 0, 0, _NETWORK + side), *_accepting(homes), (_RETURN, 0, 0, 0)]
-        words += [(_LOAD_HALF, 0, 0, _PROTOCOL), *_unless(_ETHERTYPES[version], len(tests)), *tests]
-    return b"".join(_INSTRUCTION.pack(*word) for word in (*words, (_RETURN, 0, 0, 0)))
+        words += [(_LOAD_HALF, 0, 0, _PROTOCOL), *_unless(ETHERTYPES[version], len(tests)), *tests]
+    return assembled((*words, (_RETURN, 0, 0, 0)))
 
 
-_Words = Iterator[tuple[int, int, int, int]]
-
-
-def _one_of(values: Iterable[int]) -> _Words:
+def _one_of(values: Iterable[int]) -> Iterator[Instruction]:
     wanted = tuple(values)
     for number, value in enumerate(wanted):
         yield _IS, len(wanted) - number, 0, value
     yield _RETURN, 0, 0, 0
 
 
-def _accepting(values: Iterable[int]) -> _Words:
+def _accepting(values: Iterable[int]) -> Iterator[Instruction]:
     for value in values:
         yield _IS, 0, 1, value
         yield _RETURN, 0, 0, _EVERYTHING
 
 
-def _unless(value: int, instructions: int) -> _Words:
+def _unless(value: int, instructions: int) -> Iterator[Instruction]:
     """Go on if it is `value`, else leave `instructions` out (further than a conditional jump reaches)."""
     yield _IS, 1, 0, value
     yield 0x05, 0, 0, instructions  # ja

@@ -7,7 +7,6 @@ nothing passes through the tunnel, so nothing of ours would have a copy.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import select
 import socket
@@ -25,11 +24,12 @@ from tunnel.offload.single import single_packets
 from tunnel.offload.vnet import VNET_HEADER, moved
 from tunnel.prefixes import as_network
 from tunnel.recent import KEPT, OLDEST, Concern
+from tunnel.underlay_sockets import attach_filter
 from wire.ip import PROTOCOL_ICMPV6
 
 _SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_VNET_HDR = 263, 1, 15
 _MR_PROMISCUOUS = 1
-_SO_ATTACH_FILTER, _SO_TIMESTAMPNS = 26, 35
+_SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@ll")
 _ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
 _ETH_P_ALL = 3
@@ -64,10 +64,7 @@ class LinkMemory:
             # Without a protocol it hears nothing until the filter is there.
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
             stack.callback(close_aside, self._socket)
-            code = program(watch)
-            octets = ctypes.create_string_buffer(code, len(code))
-            described = struct.pack("HP", len(code) // 8, ctypes.addressof(octets))
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+            attach_filter(self._socket, program(watch))
             self._socket.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
