@@ -42,7 +42,9 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Frame]:
         with lab.capturing("mn", "eth0", pcap):
             ended = "while pidof -x mn-agent; do sleep 0.05; done"
             lab.output("mn", "sh", "-c", f"kill $(pidof -x mn-agent); {ended}")
-            lab.output("mn", "sh", "-c", "setsid mn-agent >/dev/null 2>&1 & sleep 1")
+            lab.output("mn", "sh", "-c", "setsid mn-agent >/dev/null 2>&1 &")
+            # By then it has asked: a question that leaves while the cable is pulled is asked 3 s later.
+            lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=10)
             for network in ("office", "cafe", "mobile"):
                 lab.plug("eth0", network)
                 time.sleep(0.5)
