@@ -15,6 +15,7 @@ import pytest
 
 from lab.namespaces import environment
 from lab.registry import find_lab
+from tests.lab.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 MNCTL_LAB = (sys.executable, "-c", "from cli.lab_commands import lab; lab(prog_name='mnctl lab')")
@@ -119,11 +120,14 @@ class LabUnderTest:
     def plug(self, interface: str, network: str) -> None:
         find_lab(self.name).ask({"plug": interface, "network": network})
 
+    def unplug(self, interface: str) -> None:
+        find_lab(self.name).ask({"unplug": interface})
+
     def do(self, step: str) -> None:
         """One step of a scenario."""
         find_lab(self.name).ask({"step": step})
 
-    def wait_for(self, node: str, *command: str, within: float = 5.0) -> float:
+    def wait_for(self, node: str, *command: str, within: float = PATIENCE) -> float:
         """Seconds until the command succeeds."""
         began = time.monotonic()
         while (done := self.run(node, *command)).returncode != 0:
