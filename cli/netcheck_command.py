@@ -13,7 +13,7 @@ from cli.paint import paint_for_stdout
 from cli.session import MNCTL, Failure, json_option, print_json, session
 from cli.words import items_at, text_at
 
-CHECK_WITHIN = 12.0
+CHECK_WITHIN = 15.0
 """Seconds: ways that are silent are asked again, a few at a time."""
 
 

@@ -59,9 +59,20 @@ def _nat(one: Mapping[str, Any]) -> str:
     if not kind:
         return "?"
     keepalive, observed = number_at(one, "nat.keepalive_s"), text_at(one, "nat.observed")
-    words = [kind, f"seen as {observed}" if observed else ""]
+    words = [kind, _mapping(one), f"seen as {observed}" if observed else ""]
     words.append(f"keepalive {keepalive:.0f} s" if keepalive is not None else "")
     return ", ".join(word for word in words if word)
+
+
+def _mapping(one: Mapping[str, Any]) -> str:
+    """A mapping per port is what others call symmetric."""
+    words = {
+        "port-independent": "one mapping for every port of the home agent",
+        "port-dependent": "another mapping for every port (symmetric)",
+        "unknown": "mapping ?",
+    }
+    word, why = words.get(text_at(one, "nat.mapping"), ""), text_at(one, "nat.mapping_unknown_why")
+    return f"{word} ({why})" if word and why else word
 
 
 def _mtu(one: Mapping[str, Any]) -> str:

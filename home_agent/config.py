@@ -15,6 +15,7 @@ from runtime.settings import ConfigError, decode_toml, line_of
 from runtime.toml_lines import KeyPath, key_lines
 from tunnel.link_filter import MOST
 from tunnel.plane import DataPlaneChoice
+from wire.esp import UDP_PORT_NAT_TRAVERSAL
 from wire.options import NATKATIMEOUT
 from wire.profile import Profile, profile_named
 from wire.text import text_of
@@ -37,6 +38,8 @@ class HomeAgentSection(_Section, frozen=True):
     ipv6: IPv6Address
     ipv4: IPv4Address
     port: Port = 4191
+    second_port: Port | Literal["any", "none"] = "any"
+    """Where questions about NATs are answered as well; "any" lets the kernel choose."""
     accepting: bool = True
     """False answers every registration with status 131, so that a home agent can be emptied."""
 
@@ -197,6 +200,9 @@ Mistake = tuple[KeyPath, str]
 
 def _contradictions(configuration: Configuration) -> Iterator[Mistake]:
     """What no single key can show to be wrong."""
+    agent = configuration.home_agent
+    if agent.second_port in (agent.port, UDP_PORT_NAT_TRAVERSAL):
+        yield ("home_agent", "second_port"), f"second_port = {agent.second_port} is in use for something else"
     yield from _about_the_tunnel(configuration)
     yield from _about_the_pools(configuration)
     taken_ipv6: dict[IPv6Address, str] = {configuration.home_agent.ipv6: "the home agent"}

@@ -10,6 +10,7 @@ import errno
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from ipaddress import IPv6Address
@@ -22,11 +23,12 @@ from home_agent.anycast import AnycastAnswers
 from home_agent.config import Configuration, parse_configuration
 from home_agent.control import Control
 from home_agent.desired import endpoint
-from home_agent.door import door_for
-from home_agent.events import ControlReceived, Event, Start
+from home_agent.door import Door, door_for
+from home_agent.events import ControlReceived, Event, SecondPortOpen, Start
 from home_agent.lookout import Lookout
 from home_agent.node import HomeAgent
 from home_agent.proxy import HomeLink
+from home_agent.second_port import SecondPort
 from home_agent.shell import Shell
 from home_agent.store import Store, StoreError
 from runtime.clock import boottime
@@ -99,7 +101,9 @@ class Daemon:
                 lambda event: driver.dispatch(event),
                 lambda: tunnel.plane.counters(),
                 lambda: tunnel.report,
-                lambda: {**door.turned_away, "mailbox-full": mailbox.dropped},
+                lambda: (
+                    door.turned_away + second_door.turned_away + Counter({"mailbox-full": mailbox.dropped})
+                ),
                 lambda: shell.problems,
                 lambda: driver.flight,
                 VERSION,
@@ -115,7 +119,7 @@ class Daemon:
             await server.start()
             stack.push_async_callback(server.close)
             cleanup(self._runtime, Owner.HOME_AGENT)
-            door = door_for(self._keys.values())
+            door, second_door = door_for(self._keys.values()), door_for(self._keys.values())
             mailbox: Mailbox[Event] = Mailbox(lambda events: driver.dispatch(*events))
 
             def on_control(packet: bytes, arrival: Arrival) -> None:
@@ -166,6 +170,12 @@ class Daemon:
             tunnel.plane.start()
             for underlay in await self._underlays():
                 shell.use(underlay)
+            second = self._second_port(
+                second_door, lambda packet, arrival: mailbox.post(ControlReceived(packet, arrival))
+            )
+            if second is not None:
+                shell.use_second(second)
+                driver.dispatch(SecondPortOpen(second.port))
             self._answer_anycast(stack)
             alterations = Alterations(kernel.port)
             stack.callback(alterations.close)
@@ -228,6 +238,18 @@ class Daemon:
             return open_ipv6_underlay(own.ipv6, None, MARK, protected)
 
         return await self._opened(over_ipv4, str(own.ipv4)), await self._opened(over_ipv6, str(own.ipv6))
+
+    def _second_port(self, door: Door, received: Callable[[bytes, Arrival], None]) -> SecondPort | None:
+        """Without it mobile nodes know a little less about their NATs, and nothing else is missing."""
+        own = self._configuration.home_agent
+        if own.second_port == "none":
+            return None
+        port = 0 if own.second_port == "any" else own.second_port
+        try:
+            return SecondPort(own.ipv4, port, door, received)
+        except OSError as error:
+            self._log.warning("second-port", f"no second port: {error.strerror}")
+            return None
 
     async def _opened(self, open_underlay: Callable[[], Underlay], address: str) -> Underlay:
         until = boottime() + ADDRESS_PATIENCE

@@ -42,4 +42,11 @@ class Revoke:
     home_address: IPv6Address
 
 
-Event = Start | ControlReceived | Probed | Revoke
+@dataclass(frozen=True, slots=True)
+class SecondPortOpen:
+    """Questions about NATs arrive at this UDP port, too, and are answered from there."""
+
+    port: int
+
+
+Event = Start | ControlReceived | Probed | Revoke | SecondPortOpen

@@ -18,9 +18,11 @@ from wire.options import (
     AlternateCareOfAddress,
     Ipv4CareOfAddress,
     NatDetection,
+    Option,
     first,
 )
 from wire.profile import Profile, TlvLayout
+from wire.vendor import observed_option, second_port_option
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,20 @@ def tlv_encapsulation(profile: Profile) -> Encapsulation | None:
             return Encapsulation.UDP_TLV_DRAFT
         case TlvLayout.RFC5845:
             return Encapsulation.UDP_TLV
+
+
+def about_the_way(request: Request, books: Books, second_port: int | None) -> tuple[Option, ...]:
+    """What an answer to a proven Binding Update says of the way that it came.
+
+    A question is told the `second_port` as well, if there is one.
+    """
+    arrival, nat = request.arrival, nat_detection(request, books)
+    if nat is None or not isinstance(arrival.remote, IPv4Address):
+        return ()
+    seen = (nat, observed_option(arrival.remote, arrival.remote_port))
+    if second_port is None or not request.is_question:
+        return seen
+    return (*seen, second_port_option(second_port))
 
 
 def nat_detection(request: Request, books: Books) -> NatDetection | None:

@@ -29,9 +29,9 @@ from home_agent.authentication import About, Refusal
 from home_agent.binding_cache import Binding, BindingCache, Due, change_between
 from home_agent.config import Configuration
 from home_agent.desired import DesiredHost, claims, endpoint
-from home_agent.events import ControlReceived, Event, Probed, Revoke, Start
+from home_agent.events import ControlReceived, Event, Probed, Revoke, SecondPortOpen, Start
 from home_agent.limits import TokenBuckets
-from home_agent.location import nat_detection, tlv_encapsulation
+from home_agent.location import about_the_way, nat_detection, tlv_encapsulation
 from home_agent.prefix_discovery import accepted_status, advertisement
 from home_agent.protection import SUMMONS_PER_SECOND, PayloadProtection
 from home_agent.recall import recall
@@ -63,7 +63,7 @@ from wire.mobility import (
 )
 from wire.options import Option
 from wire.serial import is_newer16
-from wire.vendor import interruption_in, observed_option
+from wire.vendor import interruption_in
 
 UPDATES_PER_SECOND = 5.0
 UPDATE_BURST = 20.0
@@ -123,9 +123,7 @@ class HomeAgent:
         self.books = open_books(configuration, cache)
         known = {record.home_address: record for record in records if record.home_address in self.nodes}
         memories = {home: record.memory for home, record in known.items()}
-        self._associations = Associations(
-            keys, memories, profile, first_sequence, iv_source, wall_offset
-        )
+        self._associations = Associations(keys, memories, profile, first_sequence, iv_source, wall_offset)
         self._pending: dict[IPv6Address, Pending] = {}
         self._updates: TokenBuckets[IPv6Address] = TokenBuckets(
             UPDATES_PER_SECOND, UPDATE_BURST, len(self.nodes) + 1
@@ -135,6 +133,7 @@ class HomeAgent:
         )
         self._installed: ForwardingTable | None = None
         self._keyring = NO_KEYS
+        self._second_port: int | None = None
         for record in known.values():
             recall(record, self.nodes[record.home_address], self.books, now)
         self._host = DesiredHost(self.books, link_mtu)
@@ -152,6 +151,9 @@ class HomeAgent:
                 return self._probed(home_address, addresses, in_use, now)
             case Revoke(home_address):
                 return self._revoke(home_address, now)
+            case SecondPortOpen(port):
+                self._second_port = port
+                return []
             case _:
                 assert_never(event)
 
@@ -193,8 +195,9 @@ class HomeAgent:
         packet, update = refusal.packet, refusal.update
         home = packet.home_side_source
         self.tally.strangers[REFUSALS[refusal.status]] += 1
-        odd = astray(packet, arrival, self.configuration.home_agent.ipv6)
-        if odd or not self._refusals.spend((home, refusal.status), now):
+        odd = astray(packet, arrival, self.configuration.home_agent.ipv6, self._second_port)
+        unproven_here = arrival.local_port and arrival.local_port == self._second_port
+        if odd or unproven_here or not self._refusals.spend((home, refusal.status), now):
             return []
         nat = nat_detection(Request(self.nodes[home], packet, update, arrival, now), self.books)
         ack = BindingAck(refusal.status, update.sequence, 0, options=() if nat is None else (nat,))
@@ -203,7 +206,7 @@ class HomeAgent:
 
     def _authentic(self, packet: ControlPacket, arrival: Arrival, now: float) -> list[Action]:
         home = packet.home_side_source
-        odd = astray(packet, arrival, self.configuration.home_agent.ipv6)
+        odd = astray(packet, arrival, self.configuration.home_agent.ipv6, self._second_port)
         if odd:
             return self._ignore(odd, home)
         match packet.message:
@@ -390,11 +393,7 @@ class HomeAgent:
     ) -> list[Action]:
         """The acknowledgement goes back where the update came from, whatever the binding cache says."""
         home, account = request.home_address, self.tally.accounts[request.home_address]
-        nat = nat_detection(request, self.books)
-        if nat is not None:
-            options += (nat,)
-        if isinstance(request.arrival.remote, IPv4Address):
-            options += (observed_option(request.arrival.remote, request.arrival.remote_port),)
+        options += about_the_way(request, self.books, self._second_port)
         account.last = LastUpdate(now, ack.status, request.arrival)
         if ack.accepted:
             account.accepted += 1

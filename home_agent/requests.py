@@ -58,12 +58,22 @@ class Request:
         return not self.in_udp and self.ipv6_care_of == self.home_address
 
     @property
+    def is_question(self) -> bool:
+        """No home registration: it moves nothing, and is refused or ignored."""
+        return UpdateFlag.HOME not in self.update.flags
+
+    @property
     def as_router(self) -> bool:
         return UpdateFlag.ROUTER in self.update.flags
 
 
-def astray(packet: ControlPacket, arrival: Arrival, own: IPv6Address) -> str:
+def astray(packet: ControlPacket, arrival: Arrival, own: IPv6Address, second_port: int | None = None) -> str:
     """Why an authentic packet is not for the home agent at `own` in the way it came, or ""."""
+    message = packet.message
+    if arrival.local_port and arrival.local_port == second_port:
+        question = isinstance(message, BindingUpdate) and UpdateFlag.HOME not in message.flags
+        if not question:
+            return "control-at-second-port"
     if packet.destination != own:
         return "control-not-for-us"
     if packet.routing_home_address is not None:

@@ -26,6 +26,7 @@ from home_agent.actions import (
 from home_agent.events import Probed
 from home_agent.proxy import HomeLink
 from home_agent.records import Record
+from home_agent.second_port import SecondPort
 from home_agent.store import Store
 from runtime.log import Log
 from tunnel.forwarding import ForwardingTable
@@ -67,6 +68,7 @@ class Shell:
         self._report = report
         self._log = log
         self._underlays: dict[IPv4Address | IPv6Address, Underlay] = {}
+        self._second: SecondPort | None = None
         self._table_wanted: ForwardingTable | None = None
         self._unrepeated: list[SendAgain] = []
         self._come_home: list[SendOnLink] = []
@@ -87,6 +89,10 @@ class Shell:
         self._underlays[underlay.local] = underlay
         self._plane.attach(underlay)
         self._flush_soon()
+
+    def use_second(self, second: SecondPort) -> None:
+        """What arrives at that port is answered from there; it is closed with this shell."""
+        self._second = second
 
     def perform(self, action: Action) -> None:
         match action:
@@ -144,6 +150,9 @@ class Shell:
             self._plane.detach(underlay)
             underlay.close()
         self._underlays.clear()
+        if self._second is not None:
+            self._second.close()
+            self._second = None
 
     def flush(self) -> None:
         """Settle data plane, host and home link, write what is to be remembered, then send what waits.
@@ -212,6 +221,8 @@ class Shell:
         if isinstance(via.remote, IPv6Address) and via.remote in self._home_prefix:
             # At home the address may still be routed into the tunnel, where the answer must not go.
             problem = self._link.send(action.packet, via.remote)
+        elif self._second is not None and via.local_port == self._second.port:
+            problem = self._second.send(action.packet, via)
         else:
             underlay = self._underlays.get(via.local)
             if underlay is None:

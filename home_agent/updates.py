@@ -120,7 +120,7 @@ def _sequence(request: Request, books: Books) -> Refused | None:
 
 def _registration_type(request: Request, books: Books) -> Refused | Ignored | None:
     binding = books.cache.get(request.home_address)
-    if UpdateFlag.HOME not in request.update.flags:
+    if request.is_question:
         if binding is not None:
             return Refused(BindingStatus.TYPE_CHANGE_DISALLOWED)
         if request.as_router:

@@ -31,8 +31,8 @@ REFRESH_TIMEOUT = 10.0
 DOWN_TIMEOUT = 9.0
 CHECK_TAKES = 0.9
 """Seconds for answers to come in: an echo is asked for three times within 0.6 s."""
-CHECK_PATIENCE, CHECK_STEP = 6.5, 0.1
-"""Seconds: ways that are not in use are asked two a second, and those that were silent once more."""
+CHECK_PATIENCE, CHECK_STEP = 10.0, 0.1
+"""Seconds: ways are asked about two a second, the silent ones once more, and NATs by another question."""
 
 
 class Control:

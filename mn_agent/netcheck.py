@@ -7,7 +7,10 @@ that refuses a question (`way_check`), and no third party is asked.
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from mn_agent.binding_update_list import Binding
+from mn_agent.nat_kind import Mapping, Unknown
 from mn_agent.node import MobileNode
 from mn_agent.status import Clocks, encapsulation_name
 from movement.opinion import Opinion, Verdict
@@ -130,12 +133,28 @@ def _nat(node: MobileNode, places: list[Attachment], binding: Binding | None, no
         there, observed = bool(answer.nat), answer.observed
         binding = None
     learnt = node.networks.about(place.network, now).keepalive
+    mapping = node.ways.mapping(place) if there else None
     return {
         "kind": "address and port translation" if there else "none",
+        "mapping": _mapping_name(mapping),
+        "mapping_unknown_why": mapping.value if isinstance(mapping, Unknown) else None,
         "observed": observed,
         "keepalive_s": None if binding is None else binding.keepalive,
         "keepalive_learnt_s": None if learnt is None else learnt.value,
     }
+
+
+def _mapping_name(mapping: Mapping | Unknown | None) -> str:
+    """As in docs/control.md; None where there is no NAT."""
+    match mapping:
+        case None:
+            return "none"
+        case Mapping():
+            return mapping.value
+        case Unknown():
+            return "unknown"
+        case _:
+            assert_never(mapping)
 
 
 def _use(

@@ -269,14 +269,19 @@ class MobileNode:
                 assert_never(event)
 
     def _check_ways(self, now: float) -> None:
-        """Nothing is asked while no binding is settled, nor through a link where everything has to wait."""
+        """Nothing is asked while no binding is settled, nor through a link where everything has to wait.
+
+        Over the present way only to learn about its NAT.
+        """
         state = self.registration.state
         if not isinstance(state, Registered):
             return
-        agent = state.binding.target.home_agent
-        unused = [Target(a, agent) for a in self.attachments if a.care_of != self.configuration.home.ipv6]
-        unused = [t for t in unused if not t.same_as(state.binding.target) and not self.choice.holds(t)]
-        self.ways.start([target.attachment for target in unused], agent, now)
+        present, agent = state.binding.target, state.binding.target.home_agent
+        ways = [Target(a, agent) for a in self.attachments if a.care_of != self.configuration.home.ipv6]
+        asked = [t for t in ways if not t.same_as(present) and not self.choice.holds(t)]
+        if state.binding.nat:
+            asked.insert(0, present)
+        self.ways.start([target.attachment for target in asked], agent, now)
 
     def _network_changed(self, snapshot: Snapshot, now: float) -> list[Action]:
         self._snapshot = apart_from(snapshot, home_addresses(self.surroundings()))

@@ -1,15 +1,17 @@
-"""Does the home agent answer over ways that are not in use, and what does it see of them?
+"""Does the home agent answer over this way and that, and what does it see of them?
 
 Pure. The question is a Binding Update without the H flag: a home agent that has a binding refuses it with
 status 139 (RFC 6275 section 9.5.1), one that has none ignores it, so neither ever moves a binding. It is
 authenticated and protected from replay like any other update, and the refusal says, as every answer does,
-whether there is a NAT and what it made of the address (RFC 5555 section 4.1). Asked only when a person wants
-to know.
+whether there is a NAT and what it made of the address (RFC 5555 section 4.1). Behind a NAT the same is asked
+of the second port that a home agent of ours names (mn_agent.nat_kind), from the same port of this host. Asked
+only when a person wants to know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
@@ -17,19 +19,20 @@ from mn_agent.actions import Action, SendControl
 from mn_agent.associations import Associations
 from mn_agent.binding_update_list import HomeAgent, Target, places
 from mn_agent.messages import nat_seen
+from mn_agent.nat_kind import Mapping, Unknown, compared
 from movement.policy import Attachment
 from runtime.node import Deadline
 from tunnel.envelope import ControlPacket
 from wire.mobility import BindingAck, BindingUpdate, UpdateFlag
 from wire.options import AlternateCareOfAddress, Ipv4CareOfAddress, NatDetection, Option, first
-from wire.vendor import observed_in
+from wire.vendor import observed_in, second_port_in
 
 MOST = 6
 """Ways that are asked about in one round."""
 TRIES = 2
 PACE = 1.0
 EACH_TIME = 2
-"""Questions every PACE seconds. RFC 6275 permits three updates a second, and another one may be due."""
+"""Questions within PACE seconds. RFC 6275 permits three updates a second, and another one may be due."""
 LEAST_INTERVAL = 5.0
 """Seconds between two rounds, whoever asks: anybody on this host may. Ours."""
 FAR_AHEAD = 0x1000
@@ -46,15 +49,39 @@ class Answer:
     round_trip: float
     nat: bool | None
     observed: str | None
+    second_port: int | None
+
+
+@dataclass(slots=True)
+class _Question:
+    """What is asked of one port of the home agent. `sent` holds when each sequence number left."""
+
+    target: Target
+    port: int
+    sent: dict[int, float] = field(default_factory=dict)
+    answer: Answer | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.answer is not None or len(self.sent) >= TRIES
+
+    @property
+    def again_at(self) -> float:
+        """When it may be asked once more, or has been waited for long enough; at once if it never was."""
+        return max(self.sent.values(), default=-PACE) + PACE
 
 
 @dataclass(slots=True)
 class _Way:
-    """`sent` holds when each sequence number left."""
+    """The first question, and behind a NAT the same one to the home agent's second port."""
 
-    target: Target
-    sent: dict[int, float] = field(default_factory=dict)
-    answer: Answer | None = None
+    first: _Question
+    second: _Question | None = None
+
+    def questions(self) -> Iterator[_Question]:
+        yield self.first
+        if self.second is not None:
+            yield self.second
 
 
 class WayCheck:
@@ -67,6 +94,7 @@ class WayCheck:
         self._next_at: float | None = None
         """When more is asked, or the round is over; None between rounds."""
         self._asked = 0
+        self._left_at: deque[float] = deque(maxlen=EACH_TIME)
 
     @property
     def is_on(self) -> bool:
@@ -76,14 +104,14 @@ class WayCheck:
     @property
     def asking_from(self) -> tuple[Attachment, ...]:
         """Whose sockets have to be open."""
-        return tuple(way.target.attachment for way in self._ways.values()) if self.is_on else ()
+        return tuple(way.first.target.attachment for way in self._ways.values()) if self.is_on else ()
 
     def start(self, attachments: Iterable[Attachment], home_agent: HomeAgent, now: float) -> None:
         """Ask over `attachments`, unless that was done a moment ago."""
         if self._started_at is not None and now < self._started_at + LEAST_INTERVAL:
             return
         served = [a for a in attachments if home_agent.serves(a.care_of)][:MOST]
-        ways = (_Way(Target(attachment, home_agent)) for attachment in served)
+        ways = (_Way(_Question(Target(a, home_agent), home_agent.port)) for a in served)
         self._ways = dict(zip(places(served), ways, strict=True))
         self._started_at = now
         self._next_at = now if served else None
@@ -96,30 +124,30 @@ class WayCheck:
         """The questions to ask now; `next_sequence` is that of the next registration."""
         if self._next_at is None or now < self._next_at:
             return []
-        open_ways = [way for way in self._ways.values() if way.answer is None and len(way.sent) < TRIES]
-        asked = sorted(open_ways, key=lambda way: len(way.sent))[:EACH_TIME]
-        self._next_at = now + PACE if asked else None
         actions: list[Action] = []
-        for way in asked:
-            self._asked = (self._asked + 1) % FAR_AHEAD
-            sequence = next_sequence + FAR_AHEAD + self._asked & 0xFFFF
-            sealed = associations.seal(question(self._home_address, way.target, sequence), now)
-            way.sent[sequence] = now
-            if isinstance(sealed, bytes):
-                target = way.target
-                port = target.home_agent.port
-                actions.append(SendControl(target.care_of, target.outer_destination, port, sealed))
+        ready = [one for one in self._questions() if not one.is_over and one.again_at <= now]
+        for question in sorted(ready, key=lambda one: len(one.sent)):
+            if now < self._may_ask_at:
+                break
+            actions += self._ask(question, next_sequence, associations, now)
+        self._next_at = self._when_next(now)
         return actions
 
     def answered(self, ack: BindingAck, now: float) -> bool:
         """Whether `ack`, which is authentic, answers a question; then it means nothing else."""
-        way = next((way for way in self._ways.values() if ack.sequence in way.sent), None)
-        if way is None or ack.accepted:
+        way, question = next(
+            ((w, q) for w in self._ways.values() for q in w.questions() if ack.sequence in q.sent),
+            (None, None),
+        )
+        if way is None or question is None or ack.accepted:
             return False
-        if way.answer is None:
-            way.answer = _read(way.target, ack, now - way.sent[ack.sequence])
-        if all(way.answer is not None for way in self._ways.values()):
-            self._next_at = None
+        if question.answer is None:
+            answer = _read(question.target, ack, now - question.sent[ack.sequence])
+            question.answer = answer
+            if question is way.first and answer.nat and answer.second_port is not None:
+                way.second = _Question(question.target, answer.second_port)
+        if self.is_on:
+            self._next_at = self._when_next(now)
         return True
 
     def deadline(self) -> Deadline | None:
@@ -127,16 +155,58 @@ class WayCheck:
 
     def about(self, attachment: Attachment) -> Answer | None:
         """What came back over this way in the last round."""
-        way = self._ways.get(places([attachment])[0])
-        return None if way is None else way.answer
+        way = self._way(attachment)
+        return None if way is None else way.first.answer
+
+    def mapping(self, attachment: Attachment) -> Mapping | Unknown:
+        """How the NAT of this way maps, as far as the last round has shown."""
+        way = self._way(attachment)
+        if way is None or way.first.answer is None:
+            return Unknown.NOT_ASKED
+        if way.second is None:
+            return Unknown.NO_SECOND_PORT
+        second = way.second.answer
+        if second is None:
+            return Unknown.NOT_ASKED if self.is_on else Unknown.SECOND_PORT_SILENT
+        return compared(way.first.answer.observed, second.observed)
 
     def is_silent(self, attachment: Attachment) -> bool:
         """It was asked, often enough, and nothing came back."""
-        way = self._ways.get(places([attachment])[0])
-        return way is not None and way.answer is None and len(way.sent) >= TRIES and not self.is_on
+        way = self._way(attachment)
+        return way is not None and way.first.is_over and way.first.answer is None and not self.is_on
+
+    def _way(self, attachment: Attachment) -> _Way | None:
+        return self._ways.get(places([attachment])[0])
+
+    def _questions(self) -> Iterator[_Question]:
+        return (question for way in self._ways.values() for question in way.questions())
+
+    @property
+    def _may_ask_at(self) -> float:
+        return self._left_at[0] + PACE if len(self._left_at) == EACH_TIME else 0.0
+
+    def _when_next(self, now: float) -> float | None:
+        """None once everything is answered, or has been waited for."""
+        waiting = [one for one in self._questions() if one.answer is None]
+        asking = [max(one.again_at, self._may_ask_at) for one in waiting if not one.is_over]
+        latest = max((one.again_at for one in waiting), default=now)
+        return min(asking) if asking else latest if latest > now else None
+
+    def _ask(
+        self, question: _Question, next_sequence: int, associations: Associations, now: float
+    ) -> list[Action]:
+        self._asked = (self._asked + 1) % FAR_AHEAD
+        sequence = next_sequence + FAR_AHEAD + self._asked & 0xFFFF
+        target = question.target
+        sealed = associations.seal(question_packet(self._home_address, target, sequence), now)
+        question.sent[sequence] = now
+        self._left_at.append(now)
+        if not isinstance(sealed, bytes):
+            return []
+        return [SendControl(target.care_of, target.outer_destination, question.port, sealed)]
 
 
-def question(home_address: IPv6Address, target: Target, sequence: int) -> ControlPacket:
+def question_packet(home_address: IPv6Address, target: Target, sequence: int) -> ControlPacket:
     """A Binding Update that is no home registration, from the care-of address of `target`."""
     home_agent, care_of = target.home_agent.ipv6, target.care_of
     assert home_agent is not None
@@ -153,7 +223,8 @@ def question(home_address: IPv6Address, target: Target, sequence: int) -> Contro
 
 def _read(target: Target, ack: BindingAck, round_trip: float) -> Answer:
     if target.care_of.version == 6:
-        return Answer(round_trip, None, None)
+        return Answer(round_trip, None, None, None)
     seen = observed_in(ack.options)
     observed = None if seen is None else f"{seen[0]}:{seen[1]}"
-    return Answer(round_trip, nat_seen(first(ack.options, NatDetection)), observed)
+    nat = nat_seen(first(ack.options, NatDetection))
+    return Answer(round_trip, nat, observed, second_port_in(ack.options))

@@ -8,6 +8,8 @@ Pure. RFC 5094 (type 19: vendor, subtype, data).
   again what it sent into a path that was gone.
 * Path MTU (in a Binding Update): the largest outer packet that passes between us, as the mobile node has
   measured it in both directions or knows it from its link, so that none that the home agent sends disappears.
+* Second port (in a Binding Acknowledgement that refuses an update without the H flag): where the home agent
+  answers such updates as well, so that a mobile node sees whether a NAT maps it anew for every port.
 * Protection (in both): this end's share of the keys of protected payload (tunnel.protection). Nothing in it
   is secret, but whoever could change it could keep the ends from agreeing: the message has to be authentic.
 """
@@ -24,7 +26,7 @@ from wire.options import Option, UnknownOption
 VENDOR_SPECIFIC = 19
 VENDOR = 32473
 """The enterprise number of RFC 5612; this project has none of its own."""
-OBSERVED_IPV4, INTERRUPTION, PROTECTION, PATH_MTU = 1, 2, 3, 4
+OBSERVED_IPV4, INTERRUPTION, PROTECTION, PATH_MTU, SECOND_PORT = 1, 2, 3, 4, 5
 MAX_INTERRUPTION = 0xFFFF / 1000
 """Seconds."""
 
@@ -32,6 +34,7 @@ _HEAD = struct.Struct("!IB")
 _OBSERVED = struct.Struct("!4sH")
 _MILLISECONDS = struct.Struct("!H")
 _OCTETS = struct.Struct("!H")
+_PORT = struct.Struct("!H")
 _PROTECTION = struct.Struct("!I16sI")
 NONCE_SIZE = 16
 
@@ -85,6 +88,19 @@ def path_mtu_in(options: Iterable[Option]) -> int | None:
     """Octets in the first such option; None when there is none."""
     data = _data(options, PATH_MTU, _OCTETS.size)
     return None if data is None else int(_OCTETS.unpack(data)[0])
+
+
+def second_port_option(port: int) -> UnknownOption:
+    """Another UDP port of the sender that answers; ValueError if it is none."""
+    if not 1 <= port <= 0xFFFF:
+        raise ValueError(f"UDP port {port}")
+    return _option(SECOND_PORT, _PORT.pack(port))
+
+
+def second_port_in(options: Iterable[Option]) -> int | None:
+    """The port in the first such option; None when there is none, or it is zero."""
+    data = _data(options, SECOND_PORT, _PORT.size)
+    return None if data is None else int(_PORT.unpack(data)[0]) or None
 
 
 def protection_option(protection: Protection) -> UnknownOption:

@@ -25,7 +25,7 @@ from wire.profile import TlvLayout
 from wire.reader import DecodeError
 from wire.router_probes import answer_in, arp_request
 from wire.rtnetlink import NEIGHBOUR
-from wire.vendor import interruption_in, observed_in, path_mtu_in, protection_in
+from wire.vendor import interruption_in, observed_in, path_mtu_in, protection_in, second_port_in
 
 _HOME4, _HOME6 = IPv4Address("203.0.113.77"), IPv6Address("2001:db8:99::77")
 _PEER4, _PEER6 = IPv4Address("192.0.2.9"), IPv6Address("2001:db8:cc::9")
@@ -64,7 +64,8 @@ def _outbound(data: bytes) -> object:
 
 def _vendor(data: bytes) -> object:
     options = (UnknownOption(19, data),)
-    return observed_in(options), interruption_in(options), path_mtu_in(options), protection_in(options)
+    numbers = interruption_in(options), path_mtu_in(options), second_port_in(options)
+    return observed_in(options), numbers, protection_in(options)
 
 
 def _netlink(data: bytes) -> object:

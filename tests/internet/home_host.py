@@ -29,7 +29,7 @@ from home_agent.actions import (
 from home_agent.binding_cache import Binding
 from home_agent.config import Configuration
 from home_agent.door import door_for
-from home_agent.events import ControlReceived, Event, Probed, Start
+from home_agent.events import ControlReceived, Event, Probed, SecondPortOpen, Start
 from home_agent.node import HomeAgent
 from home_agent.records import Record, from_document, to_document
 from mn_agent.memory import ESP_EPOCH
@@ -53,6 +53,8 @@ from tunnel.path import Arrival
 from tunnel.protection import PayloadKey
 from wire.esp import UDP_PORT_NAT_TRAVERSAL
 from wire.ip import PROTOCOL_UDP
+
+SECOND_PORT = 40191
 
 
 class HomeHost:
@@ -132,6 +134,8 @@ class HomeHost:
         self._law.home_agent_started(self, forgetful=not remember)
         self.driver.start()
         self.tell(Start())
+        if section.second_port != "none":
+            self.tell(SecondPortOpen(SECOND_PORT))
 
     @property
     def may_forget(self) -> bool:
@@ -246,7 +250,16 @@ class HomeHost:
             self._internet.carry(reply)  # the kernel answers, whether the daemon runs or not
         elif self.running:
             self.octets_in += len(datagram.payload)
+            if datagram.in_udp and datagram.destination_port == SECOND_PORT:
+                self._at_second_port(datagram)
+                return
             self.plane.inbound(self._carriers[datagram.destination], datagram)
+
+    def _at_second_port(self, datagram: Datagram) -> None:
+        """A socket of its own, of which the data plane knows nothing."""
+        if self.configuration.home_agent.second_port != "none":
+            arrival = Arrival(datagram.destination, datagram.source, SECOND_PORT, datagram.source_port)
+            self._on_control(datagram.payload, arrival)
 
     def _on_control(self, packet: bytes, arrival: Arrival) -> None:
         if not self.door.admits(packet, arrival, self._timeline.now):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from mn_agent.events import Check
@@ -59,6 +60,45 @@ def test_the_home_agent_says_what_it_sees_of_the_other_link_and_no_payload_notic
         assert (nat["kind"] != "none") is (place.nat is not None)
     else:
         assert found["esp"] == ("unknown" if protection.get("protection") else "answers")
+
+
+def nat_of(found: dict[str, object]) -> tuple[object, object]:
+    nat = found["nat"]
+    assert isinstance(nat, dict)
+    return nat["kind"], nat["mapping"]
+
+
+KINDS = {"cafe": "port-independent", "town": "port-independent", "hotel": "port-dependent"}
+"""What the NATs of these networks do: full cone, port-restricted cone, symmetric."""
+TRANSLATED = "address and port translation"
+
+
+@pytest.mark.parametrize("protection", ["esp", "option"])
+@pytest.mark.parametrize(("used", "other"), [("cafe", "hotel"), ("hotel", "cafe"), ("mobile", "town")])
+def test_two_ports_of_the_home_agent_show_how_the_nat_of_either_link_maps(
+    used: str, other: str, protection: str
+) -> None:
+    world = two_links(used, other, protection=protection)
+    binding = world.binding()
+    found = checked(world)
+    for interface, network in (("eth0", used), ("wlan0", other)):
+        kind = KINDS.get(network)
+        assert nat_of(found[interface]) == (("none", "none") if kind is None else (TRANSLATED, kind))
+    assert world.binding() == binding
+    assert world.passes() == []
+
+
+def test_a_home_agent_without_a_second_port_leaves_the_mapping_unknown_and_says_why() -> None:
+    world = two_links("cafe", "hotel")
+    world.agent.crash()
+    section = msgspec.structs.replace(world.agent.configuration.home_agent, second_port="none")
+    world.agent.configuration = msgspec.structs.replace(world.agent.configuration, home_agent=section)
+    world.agent.start()
+    for one in checked(world).values():
+        nat = one["nat"]
+        assert isinstance(nat, dict)
+        assert nat["mapping"] == "unknown"
+        assert "no second port" in nat["mapping_unknown_why"]
 
 
 def test_what_is_filtered_there_is_silent() -> None:

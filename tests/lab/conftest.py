@@ -34,6 +34,7 @@ UNHURRIED = frozenset(
         "test_home_link_kernel",
         "test_mobile_network_kernel",
         "test_routing_kernel",
+        "test_second_port",
         "test_tiers_agree",
         "test_tunnel_plane",
         "test_tunnel_plane_protected",

@@ -58,6 +58,9 @@ def test_a_network_whose_ipv6_leads_nowhere_is_used_over_ipv4_well_within_a_seco
 
 
 def test_netcheck_asks_over_every_interface_and_changes_nothing(lab: LabUnderTest) -> None:
+    # Linux keeps ports, and with them mappings, unless it is told to choose them at random, as in the cafe.
+    kept = "flush chain ip nat postrouting; add rule ip nat postrouting oifname uplink masquerade"
+    lab.output("hotel", "nft", kept)
     lab.plug("eth0", "cafe")
     lab.wait_for("mn", "sh", "-c", "mnctl status -g path.observed | grep -q ^192.0.2.", within=8)
     lab.plug("wlan0", "hotel")
@@ -73,8 +76,14 @@ def test_netcheck_asks_over_every_interface_and_changes_nothing(lab: LabUnderTes
     assert found["wlan0"]["udp_4191"] == "answers"
     assert found["wlan0"]["nat"]["kind"] == "address and port translation"
     assert not found["wlan0"]["nat"]["observed"].startswith("10.20.0.")
+    assert {name: one["nat"]["mapping"] for name, one in found.items()} == {
+        "eth0": "port-dependent",
+        "wlan0": "port-independent",
+    }
     assert care_of(lab) == before
-    assert "✔ wlan0 — ready" in lab.output("mn", "mnctl", "netcheck")
+    shown = lab.output("mn", "mnctl", "netcheck")
+    assert "✔ wlan0 — ready" in shown
+    assert "one mapping for every port" in shown.partition("wlan0")[2]
     lab.do('unplug = "wlan0"')
 
 

@@ -12,7 +12,7 @@ import pytest
 from home_agent.actions import InstallTable, Remember, SendControl
 from home_agent.config import Configuration
 from home_agent.door import door_for
-from home_agent.events import ControlReceived, Start
+from home_agent.events import ControlReceived, SecondPortOpen, Start
 from home_agent.node import HomeAgent
 from home_agent.records import Record, from_document, to_document
 from tests.machines.ha_script import (
@@ -240,6 +240,17 @@ def test_a_refusal_is_hardly_larger_than_what_it_answers(ha: OptionScript) -> No
 def test_a_forgery_that_came_a_wrong_way_is_not_answered(ha: OptionScript) -> None:
     event = ha.native(keys=FORGED)
     ha.feed(ControlReceived(event.packet, Arrival(HA6, OTHER_COA6))).silent()
+
+
+def test_a_forgery_at_the_second_port_is_never_answered(ha: OptionScript) -> None:
+    ha.feed(SecondPortOpen(40191)).feed(ha.native())
+    question = over_ipv4(ha.laptop, flags=UpdateFlag.ACKNOWLEDGE)
+    packet = ControlPacket(LAPTOP, HA6, question)
+    there = Arrival(HA4, COA4, 40191, 5000)
+    ha.feed(ControlReceived(ha.signed(packet, keys=FORGED), there)).silent()
+    ha.now += 0.1
+    ha.feed(ControlReceived(ha.signed(packet), there))
+    assert ha.only(SendControl).via == there
 
 
 # ---- time -----------------------------------------------------------------------------------

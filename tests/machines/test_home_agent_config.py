@@ -105,6 +105,8 @@ def test_every_mistake_is_named_with_its_line() -> None:
             'ipv4_prefixes = ["10.77.3.0/24"]',
             "overlaps a prefix of router",
         ),
+        ({"home_agent": "second_port = 4191"}, "second_port = 4191", "in use for something else"),
+        ({"home_agent": "second_port = 4500"}, "second_port = 4500", "in use for something else"),
         ({"tablet": "tlv = true"}, "tlv = true", "needs [wire] profile"),
         ({"more": "[tunnel]\ntlv = true"}, "tlv = true", "needs [wire] profile"),
     ],

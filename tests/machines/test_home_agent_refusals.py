@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 import msgspec
 import pytest
 
+from home_agent.events import ControlReceived, SecondPortOpen
 from tests.machines.ha_script import (
     COA4,
     COA6,
@@ -33,7 +35,7 @@ from wire.options import (
     NatDetection,
     first,
 )
-from wire.vendor import observed_in
+from wire.vendor import observed_in, second_port_in
 
 AS_ROUTER = HOME | UpdateFlag.ROUTER
 
@@ -106,6 +108,48 @@ def test_139_tells_of_the_way_it_came_and_the_binding_stays_where_it_is(ha: Home
     route = ha.route(LAPTOP)
     assert route is not None
     assert route.path.remote == COA6
+
+
+SECOND = 40191
+"""The UDP port of the home agent at which only questions are taken."""
+
+
+def at_second_port(event: ControlReceived) -> ControlReceived:
+    return replace(event, arrival=replace(event.arrival, local_port=SECOND))
+
+
+def test_a_question_is_told_the_second_port_and_answered_from_it(ha: HomeScript) -> None:
+    ha.feed(ha.laptop.native(over_ipv6(ha.laptop)))
+
+    def question(sequence: int) -> ControlReceived:
+        flags = UpdateFlag.ACKNOWLEDGE
+        update = over_ipv4(ha.laptop, sequence=sequence, flags=flags, care_of=PRIVATE4)
+        return ha.laptop.udp(update, NAT4, 10022)
+
+    assert second_port_in(ha.feed(question(5000)).answer().options) is None
+    assert second_port_in(ha.feed(SecondPortOpen(SECOND)).feed(question(5001)).answer().options) == SECOND
+    ha.feed(at_second_port(question(5002))).quiet()
+    assert ha.via().local_port == SECOND
+    ack = ha.answer()
+    assert (ack.status, ack.sequence) == (BindingStatus.TYPE_CHANGE_DISALLOWED, 5002)
+    assert observed_in(ack.options) == (NAT4, 10022)
+
+
+def test_at_the_second_port_nobody_registers_or_leaves_and_nothing_is_said_twice(ha: HomeScript) -> None:
+    ha.feed(SecondPortOpen(SECOND)).feed(ha.laptop.udp(over_ipv4(ha.laptop)))
+    assert second_port_in(ha.answer().options) is None, "only to who asks"
+    for lifetime in (420, 0):
+        ha.feed(at_second_port(ha.laptop.udp(over_ipv4(ha.laptop, lifetime=lifetime), NAT4))).silent()
+    ha.feed(at_second_port(ha.laptop.udp(over_ipv4(ha.laptop, flags=AS_ROUTER)))).silent()
+    assert ha.agent.tally.accounts[LAPTOP].ignored["control-at-second-port"] == 3
+    question = at_second_port(ha.laptop.udp(over_ipv4(ha.laptop, flags=UpdateFlag.ACKNOWLEDGE)))
+    ha.feed(question).answer()
+    ha.feed(question).silent()
+    forged = question.packet[:-1] + bytes([question.packet[-1] ^ 1])
+    ha.feed(replace(question, packet=forged)).silent()
+    route = ha.route(LAPTOP)
+    assert route is not None
+    assert route.path.remote == COA4
 
 
 def test_131_answers_all_who_come_to_a_home_agent_that_is_being_emptied_but_lets_them_leave() -> None:

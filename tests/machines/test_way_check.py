@@ -13,8 +13,8 @@ from mn_agent.status import Clocks
 from mn_agent.way_check import LEAST_INTERVAL, MOST, PACE, TRIES
 from tests.machines.mobile_node_script import CAFE4, MOBILE4, OFFICE6, Script, Sent, link
 from wire.mobility import BindingStatus, UpdateFlag
-from wire.options import Ipv4CareOfAddress, first
-from wire.vendor import observed_option
+from wire.options import Ipv4CareOfAddress, Option, first
+from wire.vendor import observed_option, second_port_option
 
 OFFICE, CAFE, WWAN = link("eth0", OFFICE6), link("wlan0", CAFE4, index=3), link("wwan0", MOBILE4, index=4)
 REFUSED = int(BindingStatus.TYPE_CHANGE_DISALLOWED)
@@ -38,9 +38,9 @@ def open_at(script: Script) -> set[str]:
     return {attachment.interface for attachment in kept[-1].attachments}
 
 
-def refuse(script: Script, asked: Sent) -> Script:
+def refuse(script: Script, asked: Sent, *more: Option, port: int = 10022) -> Script:
     """As the home agent does, which sees a NAT."""
-    seen = (observed_option(MOBILE4, 10022),)
+    seen = (observed_option(MOBILE4, port), *more)
     return script.answer(asked, status=REFUSED, lifetime=0, refresh=110, without_ipv4=True, options=seen)
 
 
@@ -69,6 +69,73 @@ def test_the_refusal_shows_way_round_trip_and_nat_and_changes_nothing() -> None:
     assert isinstance(nat, dict)
     assert (nat["kind"], nat["observed"]) == ("address and port translation", f"{MOBILE4}:10022")
     assert nat["keepalive_s"] is None
+
+
+SECOND = 40191
+
+
+def nat_of(script: Script, interface: str) -> dict[str, object]:
+    nat = shown(script, interface)["nat"]
+    assert isinstance(nat, dict)
+    return nat
+
+
+@pytest.mark.parametrize(
+    ("seen_there", "mapping"), [(10022, "port-independent"), (33017, "port-dependent")]
+)
+def test_behind_a_nat_the_second_port_is_asked_at_once_and_both_are_compared(
+    seen_there: int, mapping: str
+) -> None:
+    script = bound().feed(Check())
+    asked = script.one()
+    refuse(script.at(0.23), asked, second_port_option(SECOND))
+    again = script.one()
+    assert (asked.action.port, again.action.port) == (4191, SECOND)
+    assert again.action.care_of == CAFE4
+    assert UpdateFlag.HOME not in again.update.flags
+    assert open_at(script) == {"eth0", "wlan0"}, "the socket is the same"
+    assert nat_of(script, "wlan0")["mapping"] == "unknown"
+    refuse(script.at(0.26), again, second_port_option(SECOND), port=seen_there).nothing()
+    assert nat_of(script, "wlan0")["mapping"] == mapping
+    assert nat_of(script, "wlan0")["mapping_unknown_why"] is None
+    assert open_at(script) == {"eth0"}
+
+
+def test_a_second_port_that_is_filtered_leaves_the_mapping_unknown() -> None:
+    script = bound().feed(Check())
+    refuse(script, script.one(), second_port_option(SECOND))
+    sent = [script.one()]
+    while script.node.ways.is_on:
+        script.sleep()
+        sent += script.sent
+    assert [one.action.port for one in sent] == [SECOND] * TRIES
+    assert nat_of(script, "wlan0")["mapping"] == "unknown"
+    assert "did not answer" in str(nat_of(script, "wlan0")["mapping_unknown_why"])
+    assert shown(script, "wlan0")["udp_4191"] == "answers"
+
+
+def test_a_home_agent_that_knows_no_second_port_is_not_asked_further() -> None:
+    script = bound().feed(Check())
+    refuse(script, script.one()).nothing()
+    assert "no second port" in str(nat_of(script, "wlan0")["mapping_unknown_why"])
+
+
+def test_where_there_is_no_nat_nothing_more_is_asked() -> None:
+    script = bound().feed(Check())
+    options = (observed_option(CAFE4, 10022), second_port_option(SECOND))
+    script.answer(script.one(), status=REFUSED, lifetime=0, without_ipv4=True, options=options).nothing()
+    assert (nat_of(script, "wlan0")["kind"], nat_of(script, "wlan0")["mapping"]) == ("none", "none")
+
+
+def test_the_nat_of_the_link_in_use_is_asked_about_as_well() -> None:
+    script = Script()
+    script.bind(CAFE, refresh=110)
+    assert nat_of(script, "wlan0")["mapping_unknown_why"] == "not asked yet"
+    before = script.node.registration.binding
+    refuse(script.feed(Check()), script.one(), second_port_option(SECOND))
+    refuse(script, script.one(), second_port_option(SECOND))
+    assert nat_of(script, "wlan0")["mapping"] == "port-independent"
+    assert script.node.registration.binding == before
 
 
 def test_a_binding_over_ipv4_is_left_alone_while_bare_esp_is_asked_about() -> None:
