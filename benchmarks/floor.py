@@ -21,6 +21,7 @@ from lab.monitor import ends_dump
 from lab.rtnetlink import GROUPS, Address, Carrier, Change, DefaultRoute, changes, dump_requests
 from lab.streams.journal import Journal, now_ns
 from lab.streams.pace import Beat, Finish
+from lab.streams.sockets import StampedSocket
 
 PORT = 7900
 SERVERS = {4: "192.0.2.20", 6: "2001:db8:cc::20"}
@@ -71,6 +72,7 @@ class _Client:
         self._links = {socket.if_nametoindex(name): _Link() for name in ("eth0", "wlan0")}
         self._link: _Link | None = None
         self._socket: socket.socket | None = None
+        self._ear: StampedSocket | None = None
         self._sequence = 0
         self._heard = False
 
@@ -118,12 +120,13 @@ class _Client:
             opened.connect((SERVERS[version], PORT))
             opened.setblocking(False)
             self._link, self._socket, self._heard = link, opened, False
+            self._ear = StampedSocket(opened)
             self._speak()
 
     def _close(self) -> None:
         if self._socket is not None:
             self._socket.close()
-        self._link = self._socket = None
+        self._link = self._socket = self._ear = None
 
     def _speak(self) -> None:
         if self._socket is None or not (self._speaks or not self._heard):
@@ -136,26 +139,29 @@ class _Client:
             self._sequence += 1
 
     def _hear(self) -> None:
-        assert self._socket is not None
-        with contextlib.suppress(OSError):
-            belongs, sequence, sent_at = _DATAGRAM.unpack(self._socket.recv(2048))
+        assert self._ear is not None
+        received = None
+        with contextlib.suppress(OSError):  # as an ICMP error of a network that is gone
+            received = self._ear.receive()
+        if received is not None:
+            belongs, sequence, sent_at = _DATAGRAM.unpack(received.octets)
             self._heard = True
             if belongs:
-                self._received.note(now_ns(), sent_at, sequence)
+                self._received.note(received.at_ns, sent_at, sequence)
 
 
 def _serve(directory: Path, speaks: bool) -> None:
     sent, received = Journal(str(directory / "down.sent")), Journal(str(directory / "up.received"))
     server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     server.bind(("::", PORT))
+    ear = StampedSocket(server)
     beat, finish, client, sequence = Beat(INTERVAL_MS), Finish(), None, 0
     while not finish:
-        if select.select([server], [], [], beat.wait_s())[0]:
-            octets, whence = server.recvfrom(2048)
-            belongs, number, sent_at = _DATAGRAM.unpack(octets)
+        if select.select([server], [], [], beat.wait_s())[0] and (heard := ear.receive()) is not None:
+            belongs, number, sent_at = _DATAGRAM.unpack(heard.octets)
             if belongs:
-                received.note(now_ns(), sent_at, number)
-            news, client = whence != client, whence
+                received.note(heard.at_ns, sent_at, number)
+            news, client = heard.whence != client, heard.whence
             if news or not speaks:
                 server.sendto(_DATAGRAM.pack(False, 0, 0), client)
         if beat.due() and client is not None and speaks:

@@ -1,8 +1,8 @@
 """The handover benchmark's supervisor: a lab in which mn roams with mn-agent and a rover without it.
 
 Performs I/O. Started by lab.launch as `python -m benchmarks.roaming LAPS OUTPUT TUNNEL`. The two machines
-move in turn, 0.4 s apart, so that neither disturbs the other; everything is judged lap by lap from
-captures and from the receivers' journals, by the lab's own judge.
+take turns lap by lap, and nothing is sent to or from the one that rests, so that neither disturbs the
+other; everything is judged from captures and from the receivers' journals, by the lab's own judge.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _STANDBY_S = 0.5
 """How long a new link has before the node is told to use it."""
 _BOUND_WITHIN = 30.0
 _PORT = 7800
-_OURS, _FLOOR, _WIREGUARD = "ours", "floor", "wireguard-go"
+_FLOOR, _WIREGUARD = "floor", "wireguard-go"
 _KEEPALIVE_S = 25
 _INNER = {4: ("10.66.0.2", "10.66.0.1"), 6: ("10.67.0.2", "10.67.0.1")}
 """Addresses inside wireguard, rover and server, by the IP version of its endpoint, which never changes."""
@@ -92,30 +92,61 @@ class _Benchmark:
     places: dict[str, str] = field(default_factory=lambda: {"mn": START, "rover": START})
 
     def lap(self, talk: Talk, kind: Break, number: int) -> None:
-        """Nine moves of each of the two machines, then judge all of them."""
+        """Nine moves of each of the two machines: while one moves and is talked with, the other is silent."""
         directory = STATE / "evidence" / f"{talk.name}-{kind.name}-{number}"
-        investigation = Investigation.begin(self.lab, directory)
-        watcher = self._watch_rover(directory)
-        paths = _paths(self.lab, directory)
-        programs: list[subprocess.Popen[bytes]] = []
-        for index, path in enumerate(paths.values()):
-            programs += path.start(self.lab, talk, _PORT + 10 * index)
-        programs += _floor(self.lab, directory / _FLOOR, talk)
-        _wait_until_heard([paths[_OURS].directory / f"{direction}.received" for direction in talk.streams])
-        moves: list[tuple[str, Window]] = []
-        networks = list(lap_from(START))
-        for index, network in enumerate(networks):
-            moves += [(host, self._move(host, network, kind, index)) for host in ("mn", "rover")]
-        for process in programs:
-            process.send_signal(signal.SIGTERM)
-        investigation.end()
-        watcher.terminate()
-        watcher.wait()
-        for process in programs:
-            process.wait()
-        journals = {_FLOOR: directory / _FLOOR, **{name: path.directory for name, path in paths.items()}}
-        self._judge(talk, kind, moves, investigation, journals, directory / "rover.jsonl")
+        self._lap_with_agent(talk, kind, directory / "mn")
+        self._lap_without(talk, kind, directory / "rover")
         shutil.rmtree(directory)
+
+    def _lap_with_agent(self, talk: Talk, kind: Break, directory: Path) -> None:
+        investigation = Investigation.begin(self.lab, directory)
+        home, correspondent = self.lab.topology.roles.home_addresses[0], self.lab.topology.correspondent
+        ours = _Path("mn", str(home), "cn", str(correspondent.addresses[0]), directory / "streams")
+        programs = list(ours.start(self.lab, talk, _PORT))
+        _wait_until_heard([ours.directory / f"{direction}.received" for direction in talk.streams])
+        windows = self._walk("mn", kind)
+        _end(programs)
+        investigation.end()
+        streams = _streams(ours.directory, talk)
+        evidence = investigation.evidence(streams)
+        for window in windows:
+            between = self._arrived("mn", window)
+            usable = self._registered(kind, between, judge_window(window, evidence))
+            self._judge(kind, between, window, usable, talk, streams, "")
+
+    def _lap_without(self, talk: Talk, kind: Break, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        watcher = self._watch_rover(directory)
+        programs: list[subprocess.Popen[bytes]] = []
+        for version, (rover, server) in _INNER.items():
+            path = _Path("rover", rover, "server", server, directory / f"wireguard{version}")
+            programs += path.start(self.lab, talk, _PORT + 10 * version)
+        programs += _floor(self.lab, directory / _FLOOR, talk)
+        _wait_until_heard([directory / _FLOOR / f"{direction}.received" for direction in talk.streams])
+        windows = self._walk("rover", kind)
+        _end([*programs, watcher])
+        floor = _streams(directory / _FLOOR, talk)
+        tunnels = {version: _streams(directory / f"wireguard{version}", talk) for version in _INNER}
+        with (directory / "rover.jsonl").open() as file:
+            witnessed = list(read_witness(file))
+        for window in windows:
+            between = self._arrived("rover", window)
+            (interface,) = set(window.after) - set(window.before) or set(window.after)
+            usable = first_usable(
+                witnessed, interface, window.started_ns, window.until_ns, window.cut
+            ).usable_ns
+            self._judge(kind, between, window, usable, talk, floor, _FLOOR)
+            for version, streams in tunnels.items():
+                if _can_roam(version, between):
+                    self._judge(kind, between, window, usable, talk, streams, _WIREGUARD)
+
+    def _walk(self, host: str, kind: Break) -> list[Window]:
+        return [self._move(host, network, kind, index) for index, network in enumerate(lap_from(START))]
+
+    def _arrived(self, host: str, window: Window) -> tuple[str, str]:
+        """The kinds of network it came from and is in now."""
+        origin, self.places[host] = self.places[host], window.text
+        return kind_of(origin), kind_of(window.text)
 
     def _move(self, host: str, network: str, kind: Break, index: int) -> Window:
         before = dict(self._plugged(host))
@@ -153,38 +184,18 @@ class _Benchmark:
 
     def _judge(
         self,
-        talk: Talk,
         kind: Break,
-        moves: Sequence[tuple[str, Window]],
-        investigation: Investigation,
-        journals: Mapping[str, Path],
-        rover: Path,
+        between: tuple[str, str],
+        window: Window,
+        usable_ns: int | None,
+        talk: Talk,
+        streams: Mapping[str, Stream],
+        peer: str,
     ) -> None:
-        """Outages of all `moves`, from the journals there and what the rover's witness wrote."""
-        streams = {
-            name: {direction: _read(directory, direction) for direction in talk.streams}
-            for name, directory in journals.items()
-        }
-        evidence = investigation.evidence(streams[_OURS])
-        with rover.open() as file:
-            witnessed = list(read_witness(file))
-        for host, window in moves:
-            network, origin = window.text, self.places[host]
-            self.places[host] = network
-            between = (kind_of(origin), kind_of(network))
-            if host == "mn":
-                judged, usable = {_OURS: ""}, self._registered(kind, between, judge_window(window, evidence))
-            else:
-                judged = {_FLOOR: _FLOOR}
-                judged |= {f"wireguard{v}": _WIREGUARD for v in _INNER if _can_roam(v, between)}
-                (interface,) = set(window.after) - set(window.before) or set(window.after)
-                usable = first_usable(
-                    witnessed, interface, window.started_ns, window.until_ns, window.cut
-                ).usable_ns
-            for name, peer in judged.items():
-                for direction, stream in talk.streams.items():
-                    seen = streams[name][direction]
-                    self.outages.append(_outage(seen, window, usable, kind, between, stream, peer))
+        """What one move did to the streams of one of those that are compared."""
+        for direction, name in talk.streams.items():
+            stream = streams[direction]
+            self.outages.append(_outage(stream, window, usable_ns, kind, between, name, peer))
 
     def _registered(self, kind: Break, between: tuple[str, str], handover: Handover | None) -> int | None:
         """When the new address could be used; a hard break also tells how fast the signalling was."""
@@ -229,20 +240,19 @@ def _read(directory: Path, direction: str) -> Stream:
     return Stream(int(INTERVAL_MS * 1e6), journal("received"), journal("sent"))
 
 
-def _paths(lab: RunningLab, directory: Path) -> Mapping[str, _Path]:
-    """Our streams, and those of wireguard by the IP version of its endpoint."""
-    home = str(lab.topology.roles.home_addresses[0])
-    correspondent = str(lab.topology.correspondent.addresses[0])
-    found = {_OURS: _Path("mn", home, "cn", correspondent, directory / "ours")}
-    for version, (rover, server) in _INNER.items():
-        found[f"wireguard{version}"] = _Path(
-            "rover", rover, "server", server, directory / f"wireguard{version}"
-        )
-    return found
+def _streams(directory: Path, talk: Talk) -> Mapping[str, Stream]:
+    return {direction: _read(directory, direction) for direction in talk.streams}
+
+
+def _end(programs: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in programs:
+        process.send_signal(signal.SIGTERM)
+    for process in programs:
+        process.wait()
 
 
 def _wait_until_heard(journals: Sequence[Path]) -> None:
-    """Until our streams flow. Others may have nobody to talk to, as a silent wireguard after a move."""
+    """Until these streams flow. Others may have nobody to talk to, as a silent wireguard after a move."""
     deadline = time.monotonic() + _BOUND_WITHIN
     while not all(journal.exists() and journal.stat().st_size for journal in journals):
         if time.monotonic() > deadline:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import select
+import time
 from argparse import ArgumentParser
 from struct import Struct
 
 from lab.streams.journal import Journal, now_ns
 from lab.streams.pace import Beat, Finish
-from lab.streams.sockets import datagram_socket
+from lab.streams.sockets import StampedSocket, datagram_socket
 
+_LOOK_EVERY_S = 0.02
 _DATAGRAM = Struct("!IQ88x")
 
 
@@ -45,15 +47,13 @@ def _send(options: _Options, journal: Journal, finish: Finish) -> None:
 
 
 def _receive(options: _Options, journal: Journal, finish: Finish) -> None:
-    receiving = datagram_socket(options.address, options.port)
+    receiving = StampedSocket(datagram_socket(options.address, options.port))
     while not finish:
-        readable, _, _ = select.select([receiving], [], [], 0.1)
-        if readable:
-            octets = receiving.recv(2048)
-            at_ns = now_ns()
-            if len(octets) == _DATAGRAM.size:
-                sequence, sent_ns = _DATAGRAM.unpack(octets)
-                journal.note(at_ns, sent_ns, sequence)
+        time.sleep(_LOOK_EVERY_S)
+        while (received := receiving.receive()) is not None:
+            if len(received.octets) == _DATAGRAM.size:
+                sequence, sent_ns = _DATAGRAM.unpack(received.octets)
+                journal.note(received.at_ns, sent_ns, sequence)
 
 
 def _options() -> _Options:
