@@ -13,10 +13,20 @@ from ipaddress import IPv6Address
 
 from home_agent.authentication import UNPROTECTED, About, AuthenticationOption, Refusal
 from tunnel.authentication import AuthenticationAssociation, Keys
-from tunnel.envelope import ControlPacket, OpenedControl, open_control, seal_control
+from tunnel.envelope import (
+    ControlPacket,
+    OpenedControl,
+    Unsealed,
+    encode_control,
+    read_control,
+    seal_control,
+    seal_encoded,
+    unseal_control,
+)
 from tunnel.path import Drop
 from tunnel.replay import ReplayWindow
 from tunnel.security import Opener, Sealer
+from wire.ip import PROTOCOL_MOBILITY
 from wire.profile import Profile
 
 BLOCK = 256
@@ -75,9 +85,17 @@ class Associations:
             first = max(memory.reserved + 1, first_sequence, 1)
             self._sealers[home] = Sealer(secret.ack, first, iv_source)
 
-    def open(self, data: bytes, now: float) -> OpenedControl | Refusal | Drop:
+    def unseal(self, data: bytes) -> Unsealed | Drop:
+        """Headers read and ESP opened, where there is any: then `owner` says whose keys have opened it."""
+        return unseal_control(data, self._openers)
+
+    def owner(self, spi: int | None) -> IPv6Address | None:
+        """The home address for which alone a message may speak that came under `spi`."""
+        return None if spi is None else self._owners[spi]
+
+    def read(self, unsealed: Unsealed, now: float) -> OpenedControl | Refusal | Drop:
         """A mobility message whose sender is who it claims to be, as the association proves."""
-        opened = open_control(data, self._openers, self._profile)
+        opened = read_control(unsealed, self._profile)
         if isinstance(opened, Drop):
             return opened
         claimed = opened.packet.home_side_source
@@ -86,17 +104,24 @@ class Associations:
             return UNPROTECTED if option is None else option.open(opened, now)
         return opened if self._owners[opened.spi] == claimed else WRONG_HOME_ADDRESS
 
+    def encode(self, home_address: IPv6Address, packet: ControlPacket) -> bytes:
+        """The message of `packet` as ESP protects it; nothing where its octets depend on what it answers."""
+        return b"" if home_address in self._options else encode_control(packet, self._profile)[1]
+
     def seal(
-        self, home_address: IPv6Address, packet: ControlPacket, about: About, now: float
+        self, home_address: IPv6Address, packet: ControlPacket, about: About, now: float, octets: bytes = b""
     ) -> bytes | Drop:
         """The octets of `packet`, a whole IPv6 packet; a drop if it cannot be protected.
 
-        SequenceExhausted after 2**32 - 1 of them.
+        SequenceExhausted after 2**32 - 1 of them. `octets` may be what `encode` has given.
         """
         option = self._options.get(home_address)
         if option is not None:
             return option.seal(packet, about, now)
-        return seal_control(packet, self._sealers[home_address], self._profile)
+        sealer = self._sealers[home_address]
+        if octets:
+            return seal_encoded(packet, PROTOCOL_MOBILITY, octets, sealer)
+        return seal_control(packet, sealer, self._profile)
 
     def reserve(self, home_address: IPv6Address) -> bool:
         """Make sure that the next sequence number is reserved; True when `memory` must be written first."""

@@ -21,34 +21,35 @@ from home_agent.actions import (
     Remember,
     Report,
     SendAgain,
-    SendControl,
     SendOnLink,
 )
 from home_agent.associations import Associations
-from home_agent.authentication import About, Refusal
+from home_agent.authentication import Refusal
 from home_agent.binding_cache import Binding, BindingCache, Due, change_between
 from home_agent.config import Configuration
 from home_agent.desired import DesiredHost, claims, endpoint
 from home_agent.events import ControlReceived, Event, Probed, Revoke, SecondPortOpen, Start
 from home_agent.limits import TokenBuckets
 from home_agent.location import about_the_way, nat_detection, tlv_encapsulation
+from home_agent.outgoing import Outgoing
+from home_agent.precedents import Precedents, Repetition
 from home_agent.prefix_discovery import accepted_status, advertisement
 from home_agent.protection import SUMMONS_PER_SECOND, PayloadProtection
 from home_agent.recall import recall
 from home_agent.records import Record
-from home_agent.replies import reply_to, unasked
+from home_agent.replies import reply_to
 from home_agent.reports import changed, rejected
 from home_agent.requests import Address, Pending, Probes, Request, astray, open_books
 from home_agent.tally import Account, LastUpdate, Tally
 from home_agent.updates import Accepted, Ignored, ProbeFirst, Refused, Released, Verdict, judge
 from runtime.node import Deadline, earliest
 from tunnel.authentication import Keys, protection
-from tunnel.envelope import ControlPacket
+from tunnel.envelope import OpenedControl, Unsealed
 from tunnel.forwarding import ForwardingTable
 from tunnel.keyring import NO_KEYS
 from tunnel.path import Arrival, Drop
 from tunnel.protection import PayloadKey
-from tunnel.security import KeyPair, SequenceExhausted
+from tunnel.security import KeyPair
 from wire.dialect import in_update
 from wire.icmp import MobilePrefixSolicitation
 from wire.mobility import (
@@ -58,7 +59,6 @@ from wire.mobility import (
     BindingRefreshRequest,
     BindingStatus,
     BindingUpdate,
-    Message,
     UnknownMessage,
 )
 from wire.options import Option
@@ -113,6 +113,7 @@ class HomeAgent:
         """How the messages of each mobile node are protected, for people."""
         self.tally = Tally({home: Account() for home in self.nodes})
         taken = (secret.update.spi for secret in keys.values() if isinstance(secret, KeyPair))
+        self._precedents = Precedents(configuration.home_agent.ipv6)
         self.payload = PayloadProtection(payload_keys, taken, iv_source)
         cache = BindingCache(
             link_mtu,
@@ -136,6 +137,7 @@ class HomeAgent:
         self._second_port: int | None = None
         for record in known.values():
             recall(record, self.nodes[record.home_address], self.books, now)
+        self._outgoing = Outgoing(self._associations, self.books, self.nodes, self.tally)
         self._host = DesiredHost(self.books, link_mtu)
 
     # ---- the node ---------------------------------------------------------------------------
@@ -175,7 +177,13 @@ class HomeAgent:
 
     def _receive(self, data: bytes, arrival: Arrival, now: float) -> list[Action]:
         """Authenticate first: until that has happened, nothing changes and nothing is answered."""
-        opened = self._associations.open(data, now)
+        unsealed = self._associations.unseal(data)
+        if isinstance(unsealed, Drop):
+            return self._ignore(unsealed.reason)
+        repetition = self._repetition(unsealed, arrival)
+        if repetition is not None:
+            return self._renew(repetition, now)
+        opened = self._associations.read(unsealed, now)
         match opened:
             case Drop():
                 return self._ignore(opened.reason)
@@ -184,11 +192,11 @@ class HomeAgent:
         home = opened.packet.home_side_source
         if not self._updates.spend(home, now):
             return self._ignore("update-too-many", home)
-        actions = self._authentic(opened.packet, arrival, now)
+        actions = self._authentic(opened, arrival, now)
         if any(isinstance(action, Remember) for action in actions):
             return actions
         # What nobody answers has moved the replay window as well.
-        return [Remember(self._record(home)), *actions]
+        return [Remember(self._outgoing.record(home)), *actions]
 
     def _decline(self, refusal: Refusal, arrival: Arrival, now: float) -> list[Action]:
         """Say why an update is not looked at. Nothing is written down, since anybody can cause this."""
@@ -199,25 +207,26 @@ class HomeAgent:
         unproven_here = arrival.local_port and arrival.local_port == self._second_port
         if odd or unproven_here or not self._refusals.spend((home, refusal.status), now):
             return []
-        nat = nat_detection(Request(self.nodes[home], packet, update, arrival, now), self.books)
+        nat = nat_detection(Request(self.nodes[home], packet, update, b"", arrival, now), self.books)
         ack = BindingAck(refusal.status, update.sequence, 0, options=() if nat is None else (nat,))
-        actions = self._send(home, reply_to(packet, ack), arrival, refusal, now, remember=False)
+        actions = self._outgoing.send(home, reply_to(packet, ack), arrival, refusal, now, remember=False)
         return [*actions, self._rejected(home, refusal.status)]
 
-    def _authentic(self, packet: ControlPacket, arrival: Arrival, now: float) -> list[Action]:
+    def _authentic(self, opened: OpenedControl, arrival: Arrival, now: float) -> list[Action]:
+        packet, octets = opened.packet, opened.octets
         home = packet.home_side_source
         odd = astray(packet, arrival, self.configuration.home_agent.ipv6, self._second_port)
         if odd:
             return self._ignore(odd, home)
         match packet.message:
             case BindingUpdate() as update:
-                request = Request(self.nodes[home], packet, update, arrival, now)
+                request = Request(self.nodes[home], packet, update, octets, arrival, now)
                 dialect = in_update(update, self.configuration.profile, not request.in_udp)
                 self.tally.accounts[home].note_dialect(dialect, now)
                 return self._update(request, now)
             case UnknownMessage():
                 via = reply_to(packet, BindingError(UNKNOWN_TYPE, IPv6Address(0)))
-                return self._send(home, via, arrival, packet, now, remember=True)
+                return self._outgoing.send(home, via, arrival, packet, now, remember=True)
             case MobilePrefixSolicitation() as solicitation if packet.home_address_option is not None:
                 return self._advertise(solicitation, home, now)
             case _:
@@ -230,7 +239,7 @@ class HomeAgent:
         if binding is None:
             return self._ignore("prefix-solicitation-unbound", home)
         packet = advertisement(solicitation, binding, configuration.home_agent.ipv6, configuration.home_link)
-        return self._send(home, packet, binding.arrival, binding.care_of, now, remember=True)
+        return self._outgoing.send(home, packet, binding.arrival, binding.care_of, now, remember=True)
 
     def _ignore(self, reason: str, home_address: IPv6Address | None = None) -> list[Action]:
         counter = self.tally.strangers
@@ -272,9 +281,9 @@ class HomeAgent:
             self._pending[home] = Pending(request, pending.probes, asked, pending.give_up_at)
             missing = verdict.addresses - pending.asked
             return [ProbeAddresses(home, missing)] if missing else []
-        return self._apply(request, verdict, now)
+        return self._apply(request, verdict, pending.probes, now)
 
-    def _apply(self, request: Request, verdict: Verdict, now: float) -> list[Action]:
+    def _apply(self, request: Request, verdict: Verdict, probes: Probes, now: float) -> list[Action]:
         match verdict:
             case Refused(status, sequence, remark):
                 return self._refuse(request, status, sequence, remark, now)
@@ -283,7 +292,7 @@ class HomeAgent:
             case Released(acks):
                 return self._release(request, acks, now)
             case Accepted():
-                return self._accept(request, verdict, now)
+                return self._accept(request, verdict, probes, now)
             case ProbeFirst():
                 raise AssertionError("a probe is not a decision")
             case _:
@@ -293,22 +302,22 @@ class HomeAgent:
         self, request: Request, status: BindingStatus, sequence: int | None, remark: str, now: float
     ) -> list[Action]:
         number = request.update.sequence if sequence is None else sequence
-        answer = self._answer(request, BindingAck(status, number, 0), (), now)
+        _, answer = self._answer(request, BindingAck(status, number, 0), (), now)
         return [*answer, self._rejected(request.home_address, status, remark)]
 
     def _release(self, request: Request, acks: tuple[Option, ...], now: float) -> list[Action]:
         home, sequence = request.home_address, request.update.sequence
         ended = self.books.cache.release(home, sequence, now)
-        self.payload.forget(home)
+        self._forget(home)
         ack = BindingAck(BindingStatus.ACCEPTED, sequence, 0)
         # The kernel lets go of the address first: at home, the answer has to leave on the home link.
-        actions = self._settle(home) + self._answer(request, ack, acks, now)
+        actions = self._settle(home) + self._answer(request, ack, acks, now)[1]
         interruption = interruption_in(request.update.options)
         if ended is not None and interruption is not None and request.is_home:
             actions.append(SendOnLink(ended.home_networks, request.received_at - interruption))
         return actions + ([self._report(ended, "removed")] if ended is not None else [])
 
-    def _accept(self, request: Request, verdict: Accepted, now: float) -> list[Action]:
+    def _accept(self, request: Request, verdict: Accepted, probes: Probes, now: float) -> list[Action]:
         binding, old = verdict.binding, self.books.cache.get(request.home_address)
         if verdict.address_lease is not None:
             self.books.addresses.keep(verdict.address_lease)
@@ -327,8 +336,35 @@ class HomeAgent:
         interruption = interruption_in(request.update.options)
         if change in ("moved", "new") and interruption is not None:
             actions.append(SendAgain(binding.home_networks, request.received_at - interruption))
-        actions += self._answer(request, ack, (*verdict.acks, *shares), now)
+        octets, answer = self._answer(request, ack, (*verdict.acks, *shares), now)
+        if octets:
+            self._precedents.note(request, verdict, probes, octets)
+        actions += answer
         return [*actions, self._report(binding, change, verdict.remark)]
+
+    def _repetition(self, unsealed: Unsealed, arrival: Arrival) -> Repetition | None:
+        """What an authentic update repeats, while nothing else is under way for its sender."""
+        owner = self._associations.owner(unsealed.spi)
+        if owner is None or owner in self._pending:
+            return None
+        return self._precedents.find(unsealed, arrival, self.books.cache.get(owner))
+
+    def _renew(self, repetition: Repetition, now: float) -> list[Action]:
+        """The short way of `_receive` for a refresh that says nothing new: decided as the last one was."""
+        home = repetition.home_address
+        if not self._updates.spend(home, now):
+            return self._ignore("update-too-many", home)
+        binding, account = repetition.binding_at(now), self.tally.accounts[home]
+        self.books.cache.put(binding, now)
+        self._precedents.follow(repetition, binding)
+        account.note_dialect("", now)
+        account.note_answer(LastUpdate(now, repetition.status, binding.arrival))
+        back = repetition.reply()
+        actions = [
+            *self._settle(),
+            *self._outgoing.send(home, back, binding.arrival, back, now, remember=True),
+        ]
+        return [*actions, self._report(binding, "refreshed")]
 
     # ---- other reasons for a change ---------------------------------------------------------
 
@@ -336,12 +372,12 @@ class HomeAgent:
         match due:
             case Due.EXPIRY:
                 assert binding is not None
-                self.payload.forget(home)
-                remember = Remember(self._record(home))
+                self._forget(home)
+                remember = Remember(self._outgoing.record(home))
                 return [*self._settle(home), remember, self._report(binding, "expired")]
             case Due.REFRESH_REQUEST:
                 assert binding is not None
-                return self._tell(binding, BindingRefreshRequest(), now)
+                return self._outgoing.tell(binding, BindingRefreshRequest(), now)
             case Due.OLD_PATH_ENDS | Due.CLOSED:
                 return []  # what that changes is settled once for all that are due
             case _:
@@ -353,9 +389,9 @@ class HomeAgent:
         if binding is None:
             return []
         self.books.cache.release(home, binding.sequence, now)
-        self.payload.forget(home)
-        actions = [*self._settle(home), Remember(self._record(home))]
-        actions += self._tell(binding, BindingError(UNKNOWN_BINDING, home), now)
+        self._forget(home)
+        actions = [*self._settle(home), Remember(self._outgoing.record(home))]
+        actions += self._outgoing.tell(binding, BindingError(UNKNOWN_BINDING, home), now)
         return [*actions, self._report(binding, "removed")]
 
     def _summon(self, now: float) -> list[Action]:
@@ -366,7 +402,7 @@ class HomeAgent:
 
     def _summoned(self, now: float) -> list[Action]:
         bindings = (self.books.cache.get(home) for home in self.payload.due(now))
-        told = (self._tell(one, BindingRefreshRequest(), now) for one in bindings if one is not None)
+        told = (self._outgoing.tell(one, BindingRefreshRequest(), now) for one in bindings if one is not None)
         return [action for actions in told for action in actions]
 
     def _settle(self, changed: IPv6Address | None = None) -> list[Action]:
@@ -390,54 +426,20 @@ class HomeAgent:
 
     def _answer(
         self, request: Request, ack: BindingAck, options: tuple[Option, ...], now: float
-    ) -> list[Action]:
-        """The acknowledgement goes back where the update came from, whatever the binding cache says."""
-        home, account = request.home_address, self.tally.accounts[request.home_address]
+    ) -> tuple[bytes, list[Action]]:
+        """The acknowledgement, and what sends it back where the update came from, whatever the cache says."""
+        home, via = request.home_address, request.arrival
+        self.tally.accounts[home].note_answer(LastUpdate(now, ack.status, via))
         options += about_the_way(request, self.books, self._second_port)
-        account.last = LastUpdate(now, ack.status, request.arrival)
-        if ack.accepted:
-            account.accepted += 1
-        else:
-            account.refused[ack.status] += 1
         complete = BindingAck(ack.status, ack.sequence, ack.lifetime, ack.flags, options)
-        back = reply_to(request.packet, complete)
-        return self._send(home, back, request.arrival, request.packet, now, remember=True)
+        octets = self._associations.encode(home, back := reply_to(request.packet, complete))
+        sent = self._outgoing.send(home, back, via, request.packet, now, remember=True, octets=octets)
+        return octets, sent
 
-    def _tell(self, binding: Binding, message: Message, now: float) -> list[Action]:
-        packet = unasked(binding, self.configuration.home_agent.ipv6, message)
-        home, care_of = binding.home_address, binding.care_of
-        return self._send(home, packet, binding.arrival, care_of, now, remember=False)
-
-    def _send(
-        self,
-        home: IPv6Address,
-        packet: ControlPacket,
-        via: Arrival,
-        about: About,
-        now: float,
-        *,
-        remember: bool,
-    ) -> list[Action]:
-        """Seal and send, after the sequence number and the replay window have been written down."""
-        reserved = self._associations.reserve(home)
-        actions: list[Action] = [Remember(self._record(home))] if reserved or remember else []
-        try:
-            sealed = self._associations.seal(home, packet, about, now)
-        except SequenceExhausted as error:
-            return [*actions, Report("fault", {"node": self.nodes[home].label, "text": str(error)})]
-        if isinstance(sealed, Drop):
-            return [*actions, *self._ignore(sealed.reason, home)]
-        return [*actions, SendControl(sealed, via)]
-
-    def _record(self, home_address: IPv6Address) -> Record:
-        pools = (self.books.addresses, self.books.prefixes)
-        leases = (pool.lease_of(home_address) for pool in pools)
-        return Record(
-            home_address,
-            self.books.cache.get(home_address),
-            tuple(lease for lease in leases if lease is not None),
-            self._associations.memory(home_address),
-        )
+    def _forget(self, home: IPv6Address) -> None:
+        """The binding has ended, and with it what depended on it."""
+        self.payload.forget(home)
+        self._precedents.forget(home)
 
     def _rejected(self, home_address: IPv6Address, status: BindingStatus, remark: str = "") -> Report:
         return rejected(self.nodes[home_address].label, status, remark)

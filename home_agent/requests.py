@@ -28,6 +28,8 @@ class Request:
     node: MobileNode
     packet: ControlPacket
     update: BindingUpdate
+    octets: bytes
+    """The mobility header of `update` as it was received."""
     arrival: Arrival
     received_at: float
     """Seconds of CLOCK_BOOTTIME."""

@@ -35,6 +35,14 @@ class Account:
     """What the last update spoke for, since `dialect_since`; "" if that was our own profile."""
     dialect_since: float = 0.0
 
+    def note_answer(self, answer: LastUpdate) -> None:
+        """An authentic update was answered."""
+        self.last = answer
+        if answer.status < 128:
+            self.accepted += 1
+        else:
+            self.refused[answer.status] += 1
+
     def note_dialect(self, dialect: str, now: float) -> None:
         """An authentic update speaks for another wire profile, or ("") does not."""
         self.mismatches += bool(dialect)

@@ -15,7 +15,7 @@ from tunnel.path import Drop
 from tunnel.security import MALFORMED as ESP_MALFORMED
 from tunnel.security import UNKNOWN_SPI, Opener, Sealer
 from wire.esp import ESP_HEADER
-from wire.extension import home_address_option, parse_extensions, routing_header
+from wire.extension import Extensions, home_address_option, parse_extensions, routing_header
 from wire.icmp import MobilePrefixAdvertisement, MobilePrefixSolicitation, decode_icmp6, encode_icmp6
 from wire.ip import (
     IPV6_HEADER,
@@ -62,6 +62,17 @@ class ControlPacket:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsealed:
+    """A control packet out of its protection, its message not yet read. `spi` as in `OpenedControl`."""
+
+    header: IPv6Header
+    extensions: Extensions
+    spi: int | None
+    next_header: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class OpenedControl:
     """A control packet as it was received. `spi` is None if nothing protected it; judge before believing.
 
@@ -76,12 +87,19 @@ class OpenedControl:
 
 def seal_control(packet: ControlPacket, sealer: Sealer | None, profile: Profile) -> bytes:
     """The whole IPv6 packet. ValueError for what the wire cannot express, as of `encode_message`."""
+    return seal_encoded(packet, *encode_control(packet, profile), sealer)
+
+
+def encode_control(packet: ControlPacket, profile: Profile) -> tuple[int, bytes]:
+    """(next header, octets) of the message of `packet`."""
     source, destination = packet.home_side_source, packet.final_destination
     if isinstance(packet.message, PrefixMessage):
-        next_header, payload = PROTOCOL_ICMPV6, encode_icmp6(packet.message, source, destination)
-    else:
-        next_header = PROTOCOL_MOBILITY
-        payload = encode_message(packet.message, source, destination, profile)
+        return PROTOCOL_ICMPV6, encode_icmp6(packet.message, source, destination)
+    return PROTOCOL_MOBILITY, encode_message(packet.message, source, destination, profile)
+
+
+def seal_encoded(packet: ControlPacket, next_header: int, payload: bytes, sealer: Sealer | None) -> bytes:
+    """The whole IPv6 packet, if its message is encoded already."""
     if sealer is not None:
         payload = sealer.seal(next_header, payload)
         next_header = PROTOCOL_ESP
@@ -109,27 +127,39 @@ def open_control(
     `openers` finds the association by SPI. Its replay window moves as soon as the ICV is right, also if the
     message inside turns out to be unreadable.
     """
+    unsealed = unseal_control(data, openers)
+    return unsealed if isinstance(unsealed, Drop) else read_control(unsealed, profile)
+
+
+def unseal_control(
+    data: bytes, openers: Mapping[int, Opener] | Callable[[int], Opener | None]
+) -> Unsealed | Drop:
+    """The first half of `open_control`: headers, then ESP."""
     try:
         header = IPv6Header.decode(data)
         end = IPV6_HEADER + header.payload_length
         extensions = parse_extensions(header.next_header, data[IPV6_HEADER:end])
     except DecodeError:
         return MALFORMED
-    next_header, payload, spi = extensions.next_header, extensions.payload, None
-    if next_header == PROTOCOL_ESP:
-        if len(payload) < ESP_HEADER:
-            return ESP_MALFORMED
-        spi = int.from_bytes(payload[:4], "big")
-        opener = openers(spi) if callable(openers) else openers.get(spi)
-        if opener is None:
-            return UNKNOWN_SPI
-        opened = opener.open(payload)
-        if isinstance(opened, Drop):
-            return opened
-        next_header, payload = opened
+    next_header, payload = extensions.next_header, extensions.payload
+    if next_header != PROTOCOL_ESP:
+        return Unsealed(header, extensions, None, next_header, payload)
+    if len(payload) < ESP_HEADER:
+        return ESP_MALFORMED
+    spi = int.from_bytes(payload[:4], "big")
+    opener = openers(spi) if callable(openers) else openers.get(spi)
+    if opener is None:
+        return UNKNOWN_SPI
+    opened = opener.open(payload)
+    return opened if isinstance(opened, Drop) else Unsealed(header, extensions, spi, *opened)
+
+
+def read_control(unsealed: Unsealed, profile: Profile) -> OpenedControl | Drop:
+    """The second half: the message."""
+    header, extensions, payload = unsealed.header, unsealed.extensions, unsealed.payload
     source = extensions.home_address or header.source
     destination = extensions.routing_home_address or header.destination
-    message = _message_in(next_header, payload, source, destination, profile)
+    message = _message_in(unsealed.next_header, payload, source, destination, profile)
     if isinstance(message, Drop):
         return message
     packet = ControlPacket(
@@ -139,7 +169,7 @@ def open_control(
         extensions.home_address,
         extensions.routing_home_address,
     )
-    return OpenedControl(packet, spi, payload)
+    return OpenedControl(packet, unsealed.spi, payload)
 
 
 def _message_in(
