@@ -149,7 +149,7 @@ class Daemon:
             stack.callback(shell.close)
 
             def snapshot_taken(snapshot: Snapshot, hinted_at: float) -> None:
-                driver.dispatch(NetworkChanged(snapshot, hinted_at))
+                driver.dispatch(NetworkChanged(snapshot, hinted_at, tunnel.plane.last_received()))
 
             def changed_by_others(what: str) -> None:
                 self._log.warning("repair", f"{what}; repaired")

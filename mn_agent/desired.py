@@ -18,6 +18,7 @@ from mn_agent.actions import (
     ExpectLinks,
     InstallRoutes,
     KeepUnderlays,
+    SendControl,
     SendProbe,
     WatchLink,
 )
@@ -114,14 +115,24 @@ def in_order(changed: list[Action], others: list[Action], around: Surroundings) 
     """Desired states that have changed, around the other actions, which need what is set up before them.
 
     The kernel comes last, since nothing waits for it but the probes, which need the MTU of the device; but
-    on the home link sockets and neighbours can use the home address only when it is there.
+    on the home link sockets and neighbours can use the home address only when it is there. Payload that
+    goes after a Binding Update waits for that to leave, and what answers it is taken in before: a NAT that
+    hears both at once, by two processors, may give each a port of its own.
     """
     kernels = [action for action in changed if isinstance(action, ConfigureKernel)]
     first = [action for action in changed if not isinstance(action, ConfigureKernel)]
     at_home = around.target is not None and around.target.at_home
     probes = [action for action in others if isinstance(action, SendProbe)]
     sent = [action for action in others if not isinstance(action, SendProbe)]
-    return [*kernels, *first, *sent] if at_home else [*first, *sent, *kernels, *probes]
+    if at_home:
+        return [*kernels, *first, *sent]
+    updates = [number for number, action in enumerate(sent) if isinstance(action, SendControl)]
+    followed = [action for action in first if isinstance(action, InstallRoutes)]
+    if updates and followed and around.binding is None:
+        waiting = InstallRoutes(routes(around, told=False))
+        first = [waiting if action in followed else action for action in first]
+        sent[updates[-1] + 1 : updates[-1] + 1] = followed
+    return [*first, *sent, *kernels, *probes]
 
 
 def home_addresses(around: Surroundings) -> tuple[IPv4Address | IPv6Address, ...]:
@@ -153,8 +164,10 @@ def underlays(around: Surroundings) -> tuple[Attachment, ...]:
     return (*kept, *(asking for asking in around.asking_from if _place(asking) not in wanted))
 
 
-def routes(around: Surroundings) -> tuple[Route, ...]:
+def routes(around: Surroundings, told: bool = True) -> tuple[Route, ...]:
     """Routes of the home addresses and of the networks behind this node.
+
+    Not `told`: the Binding Update that payload is to follow has not left yet.
 
     Payload follows the binding. Before the first acknowledgement it follows the Binding Update at
     once: the home agent takes either encapsulation from the registered care-of address, and drops
@@ -175,7 +188,7 @@ def routes(around: Surroundings) -> tuple[Route, ...]:
         return ()
     path = around.limited(path)
     accept = tuple(dict.fromkeys((*candidates, *around.old_paths)))
-    if around.held:
+    if around.held or not told:
         path, accept = held(path), (path, *accept)
     networks = around.behind.networks if binding is None else binding.prefixes
     bound = (Route(as_network(home), path, accept) for home in (*home_addresses(around), *networks))

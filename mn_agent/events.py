@@ -21,11 +21,13 @@ from wire.router_probes import NeighbourAnswer
 class NetworkChanged:
     """The links, addresses and routers of this host are now `snapshot`.
 
-    `hinted_at` is when the kernel first told of the change (seconds of CLOCK_BOOTTIME).
+    `hinted_at` is when the kernel first told of the change, `heard_at` when payload last came in through the
+    tunnel (seconds of CLOCK_BOOTTIME; 0.0 for never).
     """
 
     snapshot: Snapshot
     hinted_at: float
+    heard_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,9 @@ class Handover:
     target: Target
     started_at: float
     lost_at: float | None
-    """When the old path stopped carrying data; None while it still does."""
+    """When the old path was known to carry nothing any more; None while it still does."""
+    heard_at: float = 0.0
+    """When payload had last come in by then."""
     update_sent_at: float | None = None
     ended_at: float | None = None
     result: Literal["under way", "ok", "failed"] = "under way"
@@ -103,6 +105,8 @@ class Journal:
         self.count = 0
         self.failed = 0
         self.worst_outage: float | None = None
+        self.heard_at = 0.0
+        """When payload last came in, as far as has been told."""
 
     @property
     def last(self) -> Handover | None:
@@ -128,12 +132,14 @@ class Journal:
             )
             return
         self.count += 1
-        self.current = Handover(self.count, reason, origin, label(target), target, now, lost_at)
+        self.current = Handover(
+            self.count, reason, origin, label(target), target, now, lost_at, self.heard_at
+        )
 
     def lost(self, now: float) -> None:
         """The old path carries nothing from now on."""
         if self.current is not None and self.current.lost_at is None:
-            self.current = replace(self.current, lost_at=now)
+            self.current = replace(self.current, lost_at=now, heard_at=self.heard_at)
 
     def update_sent(self, target: Target, now: float) -> None:
         """The first Binding Update of the handover left."""

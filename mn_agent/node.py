@@ -225,7 +225,8 @@ class MobileNode:
     # ---- events ----------------------------------------------------------------------------
     def _apply(self, event: Event, now: float) -> list[Action]:
         match event:
-            case NetworkChanged(snapshot=snapshot):
+            case NetworkChanged(snapshot=snapshot, heard_at=heard_at):
+                self.journal.heard_at = heard_at
                 return self._network_changed(snapshot, now)
             case ControlReceived(packet=packet):
                 return self._control_received(packet, now)

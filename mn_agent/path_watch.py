@@ -123,7 +123,8 @@ class PathWatch:
             case ProbeAnswered(probe=probe, whole=whole) if self._probe is not None and self._way is not None:
                 if self._probe.answered(probe, whole, now):
                     self._heard.add(self._way.home_agent)
-            case PathSilent() if not around.held:  # else it is no doubt, but payload that waits
+            case PathSilent() if around.binding is not None and not around.held:
+                # Else it is no doubt, but payload that waits for an update to leave, or to be answered.
                 self._doubt(around, now)
             case _:
                 pass

@@ -294,7 +294,7 @@ class MobileHost:
 
     def _snapshot_taken(self) -> None:
         self._pending_snapshot = False
-        self.tell(NetworkChanged(self.snapshot(), self._timeline.now - HINT))
+        self.tell(NetworkChanged(self.snapshot(), self._timeline.now - HINT, self.plane.received_at))
 
     def snapshot(self) -> Snapshot:
         return Snapshot(tuple(self._link(name, index) for name, index in INTERFACES.items()))

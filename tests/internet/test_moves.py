@@ -83,6 +83,19 @@ def test_what_is_sent_into_the_break_of_a_hard_move_arrives_late_and_not_never(
     assert {which: stream.lost(which) for which in stream.sent} == dict.fromkeys(stream.sent, 0)
 
 
+@pytest.mark.parametrize("late", [0.06, 0.15, 0.25])
+def test_what_is_sent_before_the_kernel_knows_of_the_break_arrives_late_and_not_never(late: float) -> None:
+    """A driver that waits for its link to come back, and a busy kernel, tell of a pulled cable late."""
+    world = World().bind("office")
+    stream = Stream(world, world.laptop, 0.005).start()
+    world.run(0.2).weather("office", CUT, CUT).run(late)
+    world.unplug("eth0").run(0.1).plug("eth0", "cafe").run(0.5)
+    stream.stop()
+    world.run(0.5)
+    assert world.is_in(world.networks["cafe"])
+    assert {which: stream.lost(which) for which in stream.sent} == dict.fromkeys(stream.sent, 0)
+
+
 def test_there_and_back_and_there_again_within_the_grace_of_the_old_paths() -> None:
     world = World().bind("office")
     stream = Stream(world, world.laptop, 0.005).start()

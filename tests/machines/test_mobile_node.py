@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from mn_agent.actions import Action, ConfigureKernel, KeepUnderlays, Remember, SendAgain
+from mn_agent.actions import (
+    Action,
+    ConfigureKernel,
+    InstallRoutes,
+    KeepUnderlays,
+    Remember,
+    SendAgain,
+    SendControl,
+)
 from mn_agent.desired import Surroundings, desired
 from mn_agent.discovery import ByName, ByService
 from mn_agent.events import ControlReceived, HomeAgentsUnknown, LinkUnusable, Roam
@@ -21,7 +29,7 @@ from tests.machines.mobile_node_script import (
     configuration,
     link,
 )
-from tunnel.path import Arrival
+from tunnel.path import HELD, Arrival
 from tunnel.plane import Counters
 from wire.vendor import interruption_in, observed_option
 
@@ -104,6 +112,23 @@ def test_coming_back_within_the_lifetime_is_a_handover_and_not_a_first_registrat
     assert report.fields["from"] == "eth0/v6"
     assert report.fields["to"] == "eth0/v4-nat"
     assert report.fields["outage_ms"] == pytest.approx(3100.0)
+
+
+def test_after_a_break_payload_waits_until_the_update_has_left_while_its_answer_is_taken_in_before() -> None:
+    script = Script()
+    script.bind(OFFICE)
+    script.at(5.0).links()
+    script.at(8.0).links(CAFE)
+    kinds = [type(action) for action in script.actions]
+    sent = kinds.index(SendControl)
+    before, after = (
+        [action for action in actions if isinstance(action, InstallRoutes)]
+        for actions in (script.actions[:sent], script.actions[sent:])
+    )
+    assert {route.path.interface for action in before for route in action.routes} == {HELD}
+    assert CAFE4 in {path.local for route in before[-1].routes for path in route.accept}
+    assert {(route.path.interface, route.path.local) for route in after[-1].routes} == {("eth0", CAFE4)}
+    assert len(before) == len(after) == 1
 
 
 def test_ten_flaps_a_second_cost_at_most_three_updates_a_second() -> None:
