@@ -33,9 +33,10 @@ def _block(one: Mapping[str, Any], paint: Paint) -> list[str]:
         ("NAT", _nat(one)),
         ("Ways", "   ".join(f"{name} {_known(text_at(one, key))}" for key, name in _WAYS)),
         ("MTU", _mtu(one)),
-        ("Portal", " ".join(word for word in (text_at(one, "portal"), text_at(one, "portal_url")) if word)),
+        ("Portal", _portal(one)),
     ]
     lines = [f"  {paint.faint(name.ljust(7))} {text}" for name, text in rows if text]
+    lines += [f"  {paint.faint('?'.ljust(7))} {paint.faint(line)}" for line in _unknown(one)]
     remarks = [f"  {paint.fair('!')} {clean(str(remark))}" for remark in items_at(one, "remarks")]
     return [head, *lines, *remarks]
 
@@ -75,9 +76,24 @@ def _mapping(one: Mapping[str, Any]) -> str:
     return f"{word} ({why})" if word and why else word
 
 
+def _unknown(one: Mapping[str, Any]) -> list[str]:
+    """What is not known and why, ways that share a reason together."""
+    names: dict[str, list[str]] = {}
+    for key, name in _WAYS:
+        if why := text_at(one, f"unknown_why.{key}"):
+            names.setdefault(why, []).append(name)
+    return [f"{', '.join(ways)}: {why}" for why, ways in names.items()]
+
+
 def _mtu(one: Mapping[str, Any]) -> str:
     known = ((name, text_at(one, f"mtu.{name}")) for name in ("link", "path", "inner"))
     return "   ".join(f"{name} {octets}" for name, octets in known if octets)
+
+
+def _portal(one: Mapping[str, Any]) -> str:
+    words = {"unknown": "?", "open": "none, or open"}
+    portal, url = text_at(one, "portal"), text_at(one, "portal_url")
+    return " ".join(word for word in (words.get(portal, portal), url) if word)
 
 
 def _known(word: str) -> str:

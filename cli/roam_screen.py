@@ -11,7 +11,7 @@ from typing import Any
 from cli.exits import Exit
 from cli.paint import Paint
 from cli.why_screen import render_candidates
-from cli.words import at, clean, count, items_at, milliseconds, number_at, paragraphs, text_at
+from cli.words import at, attachment, clean, count, items_at, milliseconds, number_at, paragraphs, text_at
 
 Roam = Mapping[str, Any]
 
@@ -59,6 +59,8 @@ def _verdict(roam: Roam, paint: Paint) -> list[str]:
     origin, destination = text_at(roam, "from"), text_at(roam, "to")
     message = text_at(roam, "message")
     match roam.get("result"):
+        case "ok" if origin == destination and (places := _places(roam)):
+            return [f"{paint.good('✔')} roamed {places}{_cost(roam)}"]
         case "ok":
             return [f"{paint.good('✔')} roamed {origin or 'no network'} → {destination}{_cost(roam)}"]
         case "failed":
@@ -69,6 +71,12 @@ def _verdict(roam: Roam, paint: Paint) -> list[str]:
             return [message or f"already on {destination or origin}: nothing to do"]
         case _:
             return [f"? {text_at(roam, 'result') or 'no result'} {message}".rstrip()]
+
+
+def _places(roam: Roam) -> str:
+    """On one interface it is the family that differs."""
+    origin, destination = text_at(roam, "from_attachment"), text_at(roam, "to_attachment")
+    return f"{attachment(origin)} → {attachment(destination)}" if origin and destination else ""
 
 
 def _cost(roam: Roam) -> str:

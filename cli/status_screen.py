@@ -234,8 +234,11 @@ def _handover(status: Status, paint: Paint) -> str:
     if ago is not None:
         words.append(f"{seconds(ago)} ago")
     origin, destination = text_at(status, "last_handover.from"), text_at(status, "last_handover.to")
-    words.append(f"{attachment(origin) or 'no network'} → {attachment(destination) or 'no network'}")
     result = text_at(status, "last_handover.result")
+    if result == "failed" and origin == destination:
+        words.append(f"stayed on {attachment(origin)}")
+    else:
+        words.append(f"{attachment(origin) or 'no network'} → {attachment(destination) or 'no network'}")
     if result == "failed":
         words.append(paint.bad(f"failed{_because(status)}"))
     elif result == "under way":

@@ -71,14 +71,28 @@ def _because(candidate: Why) -> str:
         name, points = text_at(part, "part"), number_at(part, "points")
         if name != "round-trip" and points is not None:
             words.append(f"{said.get(name) or text_at(part, 'text')} ({points:,.0f})")
-    return "; ".join(words)
+    return "; ".join(words) or "nothing speaks against it"
 
 
 def _decision(decision: Why, paint: Paint) -> list[str]:
     ago, number = number_at(decision, "ago_s"), text_at(decision, "handover")
     when = "" if ago is None else f"{seconds(ago)} ago"
     origin, best = text_at(decision, "from"), text_at(decision, "best")
-    move = f"{attachment(origin)} → {attachment(best)}" if origin else attachment(best)
+    moved = origin and origin.removesuffix("-nat") != best
+    move = f"{attachment(origin)} → {attachment(best)}" if moved else attachment(best)
     name = f"   [handover {number}]" if number else ""
     head = f"  {when:>12}  {move}   {text_at(decision, 'cause')}{name}"
-    return [head, f"  {'':>12}  {paint.faint(text_at(decision, 'text'))}"]
+    below = [line for line in (text_at(decision, "text"), _scores(decision)) if line]
+    return [head, *(f"  {'':>12}  {paint.faint(line)}" for line in below)]
+
+
+def _scores(decision: Why) -> str:
+    """Of all candidates at that time, best first, with the round trips that were known."""
+    words = []
+    for candidate in items_at(decision, "candidates"):
+        score, rtt = number_at(candidate, "score"), number_at(candidate, "rtt_ms")
+        if score is None:
+            continue
+        measured = "" if rtt is None else f" ({milliseconds(rtt)})"
+        words.append(f"{text_at(candidate, 'name')} {score:,.0f}{measured}")
+    return f"scores: {', '.join(words)}" if len(words) > 1 else ""

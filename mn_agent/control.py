@@ -14,7 +14,7 @@ from mn_agent.binding_update_list import Target
 from mn_agent.choice import Wanted
 from mn_agent.events import Check, Event, Refresh, Roam, Stop
 from mn_agent.explanation import explained, why
-from mn_agent.netcheck import netcheck
+from mn_agent.netcheck import netcheck, places_to_go
 from mn_agent.node import MobileNode
 from mn_agent.registration_states import AtHome, Registered
 from mn_agent.status import Clocks, plan, status
@@ -117,12 +117,15 @@ class Control:
         if self._node.journal.current is not None:
             raise ControlError(ErrorKind.REFUSED, "a handover is under way", fix="mnctl wait --for bound")
         done = await self._outcome("handover", Roam(to, family), ROAM_TIMEOUT)
+        decision = self._node.decisions.about(done["id"])
         return {
             "schema": "mnctl/roam/1",
             "handover": done["id"],
             "result": done["result"],
             "from": origin,
             "to": destination,
+            "from_attachment": done["from"],
+            "to_attachment": done["to"],
             "mode": done["mode"],
             "phases_ms": done["phases_ms"],
             "total_ms": done["total_ms"],
@@ -130,7 +133,7 @@ class Control:
             "lost_packets": done["lost_packets"],
             "message": done["message"],
             "dry_run": None,
-            "explained": explained(self._node.decisions.past[-1].ranking),
+            "explained": None if decision is None else explained(decision.ranking),
         }
 
     def _find(self, wanted: Wanted) -> Target:
@@ -140,17 +143,19 @@ class Control:
         target = next((t for t in candidates if wanted.matches(t.attachment)), None)
         if target is not None:
             return target
-        names = tuple(f"{a.interface} ({a.care_of})" for a in node.attachments)
+        raise ControlError(
+            ErrorKind.NOT_FOUND, self._missing(wanted), candidates=places_to_go(node), fix="mnctl status"
+        )
+
+    def _missing(self, wanted: Wanted) -> str:
+        links = {link.name for link in self._node.surroundings().snapshot.links}
+        if wanted.interface is not None and wanted.interface not in links:
+            return f"no interface {wanted.interface}"
         family = "" if wanted.family is None else f"IPv{wanted.family} "
         where = "on any interface" if wanted.interface is None else f"on interface {wanted.interface}"
         if wanted.care_of is not None:
             where = f"with the care-of address {wanted.care_of}"
-        raise ControlError(
-            ErrorKind.NOT_FOUND,
-            f"no usable {family}attachment {where}",
-            candidates=names,
-            fix="mnctl status",
-        )
+        return f"no usable {family}attachment {where}"
 
     async def _netcheck(self, params: Json) -> Mapping[str, object]:
         self._dispatch(Check())

@@ -35,3 +35,7 @@ class Decisions:
 
     def taken(self, decision: Decision) -> None:
         self.past.append(decision)
+
+    def about(self, handover: object) -> Decision | None:
+        """The last one of the handover with this number."""
+        return next((one for one in reversed(self.past) if one.handover == handover), None)

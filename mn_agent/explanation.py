@@ -71,7 +71,7 @@ def _rule(usable: list[Ranked]) -> tuple[str, str]:
         return _name(part), f"{names}: {times[0]:.0f} ms to the home agent against {times[1]:.0f} ms"
     bad = {Part.POOR: "poor", Part.UNSTEADY: "unsteady"}.get(part)
     said = next((o.why for o in other.weighed.opinions if o.verdict.value == bad), None)
-    return _name(part), f"{names}: {label(other.target)} is held back, {said or part.text}"
+    return _name(part), f"{names}; against {label(other.target)}: {said or part.text}"
 
 
 def _candidate(ranked: Ranked, chosen: bool) -> Shown:

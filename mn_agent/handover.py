@@ -115,10 +115,11 @@ class Journal:
     def open(self, target: Target, state: State, gone: bool, asked: bool, now: float) -> None:
         """Begin a record of the way from `state` to `target`, unless that is the first registration of all.
 
+        Nor is it a move to say again where the binding still is, after another place did not answer.
         `gone`: the place that is left is not there any more. `asked`: the user wants to move.
         """
         origin = origin_of(state)
-        if origin is None:
+        if origin is None or (self.current is None and _still_bound_to(target, state)):
             return
         lost_at = state.since if isinstance(state, Idle) else None
         reason = "asked by user" if asked else "link lost" if gone or lost_at is not None else "better link"
@@ -160,6 +161,14 @@ class Journal:
         if done.outage is not None:
             self.worst_outage = max(self.worst_outage or 0.0, done.outage)
         return done.describe()
+
+
+def _still_bound_to(target: Target, state: State) -> bool:
+    match state:
+        case Registering(previous=Binding() as binding) | Refusing(previous=Binding() as binding):
+            return binding.target.same_as(target)
+        case _:
+            return False
 
 
 def _ms(seconds: float) -> float:

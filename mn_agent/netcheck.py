@@ -39,6 +39,18 @@ def netcheck(node: MobileNode, clocks: Clocks) -> Shown:
     }
 
 
+def places_to_go(node: MobileNode) -> tuple[str, ...]:
+    """Every interface with a word on what it is good for, for who named a wrong one."""
+    target = node.target
+    found = []
+    for link in node.surroundings().snapshot.links:
+        places = [a for a in node.attachments if a.interface == link.name]
+        active = target is not None and target.attachment.interface == link.name
+        word = "active" if active else "ready" if places else _why_unusable(node, link)
+        found.append(f"{link.name} ({word})")
+    return tuple(found)
+
+
 def _interface(node: MobileNode, link: Link, clocks: Clocks) -> Shown:
     places = [a for a in node.attachments if a.interface == link.name]
     binding = node.registration.binding
@@ -46,6 +58,8 @@ def _interface(node: MobileNode, link: Link, clocks: Clocks) -> Shown:
         binding = None
     opinions = [o for o in node.choice.opinions if o.interface == link.name]
     verdict, text = _verdict(node, link, places, opinions, binding)
+    uses = {name: _use(node, places, binding, kinds, clocks.now) for name, kinds in _USES.items()}
+    unknown = [name for name, word in uses.items() if word == "unknown" and places]
     url = next((url for name, url, _ in node.portals.standing() if name == link.name), None)
     return {
         "interface": link.name,
@@ -54,7 +68,8 @@ def _interface(node: MobileNode, link: Link, clocks: Clocks) -> Shown:
         "ipv6": _family(node, places, 6, opinions),
         "ipv4": _family(node, places, 4, opinions),
         "nat": _nat(node, places, binding, clocks.now),
-        **{name: _use(node, places, binding, kinds, clocks.now) for name, kinds in _USES.items()},
+        **uses,
+        "unknown_why": {name: _why_unknown(node, places, binding, name) for name in unknown},
         "mtu": _mtu(node, link, places, binding, clocks.now),
         "portal": node.portals.state(link.name),
         "portal_url": url,
@@ -71,7 +86,7 @@ def _verdict(
 ) -> tuple[str, str]:
     bad = [o for o in opinions if o.verdict is not Verdict.GOOD]
     if not link.up:
-        return "down", "no carrier, or switched off"
+        return "down", _why_unusable(node, link)
     if not places:
         return "unusable", _why_unusable(node, link)
     if any(o.verdict is Verdict.HELD for o in bad):
@@ -81,6 +96,8 @@ def _verdict(
     poor = {o.care_of: o.why for o in bad if o.verdict is Verdict.POOR}
     if all(place.care_of in poor for place in places):
         return "poor", next(iter(poor.values()))
+    if all(node.ways.is_silent(place) for place in places):
+        return "poor", "the home agent does not answer updates that come this way"
     if any(node.ways.about(place) is not None for place in places):
         return "ready", "the home agent answers an update that changes nothing"
     if any(o.round_trip is not None for o in opinions):
@@ -89,6 +106,8 @@ def _verdict(
 
 
 def _why_unusable(node: MobileNode, link: Link) -> str:
+    if not link.up:
+        return "no carrier, or switched off"
     if not node.permits(link.name):
         return "excluded by [movement] or [router]"
     if not link.addresses:
@@ -166,7 +185,7 @@ def _use(
 ) -> str:
     """carries: payload was tested through it; in-use: not yet; blocked: tested, now or here before.
 
-    answers, silent: no payload, but a question to the home agent, which goes in UDP or bare ESP.
+    answers, silent: no payload, but an update or a question, which goes to the home agent in UDP or bare ESP.
     """
     if binding is not None and binding.path.encapsulation in kinds:
         return {True: "carries", False: "blocked", None: "in-use"}[node.paths.verified]
@@ -175,9 +194,31 @@ def _use(
     if shut or (Encapsulation.IP_IN_IP in kinds and any(fact.needs_udp is not None for fact in facts)):
         return "blocked"
     asked = [place for place in places if node.question_goes_by(place) in kinds]
+    if binding is not None and binding.target.attachment in asked:
+        return "answers"  # the Binding Update
     if any(node.ways.about(place) is not None for place in asked):
         return "answers"
     return "silent" if asked and all(node.ways.is_silent(place) for place in asked) else "unknown"
+
+
+def _why_unknown(node: MobileNode, places: list[Attachment], binding: Binding | None, name: str) -> str:
+    """One sentence. What carries payload alone is known after a move only."""
+    protects = node.configuration.tunnel.protect_payload
+    asked = [place for place in places if node.question_goes_by(place) in _USES[name]]
+    if name in ("udp_4191", "udp_4500") and all(place.care_of.version == 6 for place in places):
+        return "there is no IPv4 address"
+    if asked:
+        return "nothing has been asked yet"
+    if name == "udp_4500" and not protects:
+        return "it carries protected payload only (protect_payload)"
+    if name == "esp" and not protects:
+        option = any(place.care_of.version == 6 for place in places)
+        return "updates carry the authentication option instead" if option else "over IPv4 updates go in UDP"
+    if name == "ip_in_ip" and protects:
+        return "payload is protected (protect_payload)"
+    if binding is not None:
+        return "payload goes by another way here"
+    return "it carries payload only, which the home agent takes from the place of the binding alone"
 
 
 def _mtu(

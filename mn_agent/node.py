@@ -383,7 +383,9 @@ class MobileNode:
         origin = origin_of(self.registration.state)
         self.journal.open(aim, self.registration.state, gone, self.choice.wanted != ANY, self._cause_at)
         moving = self.journal.current
-        cause, number = ("first registration", None) if moving is None else (moving.reason, moving.number)
+        cause, number = "first registration" if origin is None else "back after a failed move", None
+        if moving is not None:
+            cause, number = moving.reason, moving.number
         self.decisions.taken(Decision(now, cause, origin, ranking, number))
         return given_up + self._follow(self.registration.register(aim, now), now)
 

@@ -83,6 +83,11 @@ class PathWatch:
         """Whether payload passes by the present way; None while that is not known."""
         return None if self.found is None else isinstance(self.found, Passes)
 
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds through the tunnel and back by the present way, as its test has shown."""
+        return self.found.round_trip if isinstance(self.found, Passes) else None
+
     def is_dead(self, target: Target) -> bool:
         """Whether payload does not pass by the binding to `target`, and there is another way to try."""
         present = self._way is not None and self._way.place == place_of(target.attachment)
@@ -193,7 +198,7 @@ class PathWatch:
             return
         self._again_at = None
         path = self._limits.limited(binding.path, self._limits.present(binding.target.attachment), now)
-        measured = self.found.round_trip if isinstance(self.found, Passes) else None
+        measured = self.round_trip
         round_trip = binding.accepted_at - binding.sent_at if measured is None else measured
         self._probe = PathProbe(path, round_trip, self._rng, now, hurried=hurried)
 

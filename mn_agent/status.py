@@ -149,9 +149,15 @@ def _home_agent(node: MobileNode, binding: Binding | None) -> dict[str, object] 
         "name": agent.name,
         "v6": None if agent.ipv6 is None else str(agent.ipv6),
         "v4": None if agent.ipv4 is None else str(agent.ipv4),
-        "rtt_ms": None if binding is None else round((binding.accepted_at - binding.sent_at) * 1000, 1),
+        "rtt_ms": None if binding is None else _ms(_round_trip(node, binding)),
         "source": _source(node),
     }
+
+
+def _round_trip(node: MobileNode, binding: Binding) -> float:
+    """Of the last update, or of the test of the path: a new binding waits for the home link to be asked."""
+    registered, tested = binding.accepted_at - binding.sent_at, node.paths.round_trip
+    return registered if tested is None else min(registered, tested)
 
 
 def _source(node: MobileNode) -> str:

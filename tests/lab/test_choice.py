@@ -81,6 +81,9 @@ def test_netcheck_asks_over_every_interface_and_changes_nothing(lab: LabUnderTes
         "wlan0": "port-independent",
     }
     assert care_of(lab) == before
+    wrong = lab.run("mn", "mnctl", "roam", "--to", "eth9")
+    assert wrong.returncode == 10
+    assert "no interface eth9. Candidates: eth0 (active), wlan0 (ready)." in wrong.stderr
     shown = lab.output("mn", "mnctl", "netcheck")
     assert "✔ wlan0 — ready" in shown
     assert "one mapping for every port" in shown.partition("wlan0")[2]

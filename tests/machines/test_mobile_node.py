@@ -175,6 +175,18 @@ def test_roam_to_a_link_without_an_answer_goes_back_and_nothing_was_interrupted(
     assert "no answer" in str(report.fields["message"])
     script.sleep()
     assert script.sent[-1].action.care_of == OFFICE6
+    script.answer(script.sent[-1])
+    assert not script.reports("handover"), "to say again where the binding is, is no move"
+    assert [one.cause for one in script.node.decisions.past][-2:] == [
+        "asked by user",
+        "back after a failed move",
+    ]
+    told = script.node.journal.last
+    assert told is not None
+    assert (told.result, script.node.journal.count) == ("failed", 1)
+    failed = script.node.decisions.about(told.number)
+    assert failed is not None
+    assert failed.cause == "asked by user"
 
 
 def test_a_dry_run_shows_the_update_and_consumes_nothing() -> None:

@@ -65,6 +65,10 @@ def test_the_refusal_shows_way_round_trip_and_nat_and_changes_nothing() -> None:
     assert open_at(script) == {"eth0"}
     found = shown(script, "wlan0")
     assert (found["verdict"], found["udp_4191"], found["ip_in_ip"]) == ("ready", "answers", "unknown")
+    why = found["unknown_why"]
+    assert isinstance(why, dict)
+    assert set(why) == {"ip_in_ip", "udp_4500", "esp"}
+    assert "place of the binding alone" in why["ip_in_ip"]
     nat = found["nat"]
     assert isinstance(nat, dict)
     assert (nat["kind"], nat["observed"]) == ("address and port translation", f"{MOBILE4}:10022")
@@ -99,6 +103,16 @@ def test_behind_a_nat_the_second_port_is_asked_at_once_and_both_are_compared(
     assert nat_of(script, "wlan0")["mapping"] == mapping
     assert nat_of(script, "wlan0")["mapping_unknown_why"] is None
     assert open_at(script) == {"eth0"}
+
+
+def test_what_updates_go_by_answers_also_where_payload_goes_by_another_way() -> None:
+    script = Script()
+    script.bind(link("eth0", MOBILE4))
+    found = shown(script, "eth0")
+    assert (found["udp_4191"], found["ip_in_ip"]) == ("answers", "carries")
+    why = found["unknown_why"]
+    assert isinstance(why, dict)
+    assert set(why) == {"udp_4500", "esp"}
 
 
 def test_a_second_port_that_is_filtered_leaves_the_mapping_unknown() -> None:
@@ -162,7 +176,8 @@ def test_who_does_not_answer_is_asked_once_more_and_then_called_silent() -> None
         sent += [one for one in script.sent if one.action.care_of == CAFE4]
     assert len(sent) == TRIES
     assert len({one.update.sequence for one in sent}) == TRIES
-    assert shown(script, "wlan0")["udp_4191"] == "silent"
+    found = shown(script, "wlan0")
+    assert (found["udp_4191"], found["verdict"]) == ("silent", "poor"), "whatever echoes say"
     assert open_at(script) == {"eth0"}
     assert script.state == "bound"
 

@@ -82,6 +82,16 @@ def test_a_mobile_node_in_every_state_makes_a_right_screen() -> None:
     assert "1 handover, 0 failed, worst outage 100 ms" in shown
 
 
+def test_the_distance_is_that_of_the_path_and_not_the_time_a_new_binding_took() -> None:
+    script = Script()
+    script.links(link("eth0", OFFICE6))
+    first = script.one()
+    script.at(1.02).answer(first)
+    assert script.node.paths.verified
+    rtt = status_of(script)["home_agent"]["rtt_ms"]
+    assert rtt < 100, "the home agent asks its link for a second before it accepts"
+
+
 @pytest.mark.parametrize("address", [OFFICE6, CAFE4, MOBILE4])
 def test_a_bound_status_has_no_unknown_words(address: Any) -> None:
     script = Script()

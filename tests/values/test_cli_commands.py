@@ -453,6 +453,7 @@ def test_why_and_roam_explain_show_the_candidates_and_the_rule(daemon: Pretender
     assert "wlan0 (IPv4)" in output
     assert "no answer within 250 ms" in output
     assert "[handover 118]" in output
+    assert "scores: wlan0/v4 1,123 (23 ms), eth0/v6 4,000,073" in output
     assert "[handover 118]" not in run(mnctl, "why", "--last", "0").output
     assert json.loads(run(mnctl, "why", "--json").output) == reason
     daemon.answers["roam"] = {**EXAMPLES["mnctl/roam/1"], "explained": reason}
@@ -469,6 +470,8 @@ def test_netcheck_shows_every_interface_or_one(daemon: Pretender) -> None:
     assert output.startswith("● wlan0 — in-use: bound through it, udp4")
     assert "seen as 198.51.100.7:10022" in output
     assert "! race: no answer within 250 ms" in output
+    assert "one mapping for every port of the home agent, seen as" in output
+    assert "?       IP in IP: payload goes by another way here" in output
     assert json.loads(run(mnctl, "netcheck", "wlan0", "--json").output) == checked
     wrong = run(mnctl, "netcheck", "eth9")
     assert wrong.exit_code == 10

@@ -141,6 +141,14 @@ def test_a_failed_handover_says_why() -> None:
     last = {"from": "eth0/v6", "to": "wlan0/v4", "result": "failed", "message": "no BA"}
     status = {**BOUND, "last_handover": last}
     assert "eth0 (IPv6) → wlan0 (IPv4)  failed: no BA" in status_screen.render_status(status, PLAIN)
+    last |= {"to": "eth0/v6", "message": "wlan0/v4: no BA"}
+    assert "stayed on eth0 (IPv6)  failed: wlan0/v4: no BA" in status_screen.render_status(status, PLAIN)
+
+
+def test_a_move_on_one_interface_names_the_families() -> None:
+    roam = {"result": "ok", "from": "eth0", "to": "eth0"}
+    roam |= {"from_attachment": "eth0/v6", "to_attachment": "eth0/v4-nat"}
+    assert roam_screen.render_roam(roam, PLAIN) == "✔ roamed eth0 (IPv6) → eth0 (IPv4 behind NAT)"
 
 
 def test_colour_is_added_to_the_same_words() -> None:
