@@ -86,8 +86,14 @@ def _unknown(one: Mapping[str, Any]) -> list[str]:
 
 
 def _mtu(one: Mapping[str, Any]) -> str:
-    known = ((name, text_at(one, f"mtu.{name}")) for name in ("link", "path", "inner"))
-    return "   ".join(f"{name} {octets}" for name, octets in known if octets)
+    """What only the link says of a path that carries no payload is no knowledge of it."""
+    known = {name: text_at(one, f"mtu.{name}") for name in ("link", "path", "inner")}
+    source = text_at(one, "mtu.source")
+    if source == "link" and not at(one, "mtu.tested"):
+        known["path"] = "? (not tested)"
+    elif source in ("measured", "remembered"):
+        known["path"] += f" ({source})"
+    return "   ".join(f"{name} {octets}" for name, octets in known.items() if octets)
 
 
 def _portal(one: Mapping[str, Any]) -> str:

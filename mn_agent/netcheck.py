@@ -231,5 +231,6 @@ def _mtu(
         "link": link.mtu,
         "path": None if place is None else node.limits.mtu_at(place, now),
         "source": None if place is None else node.limits.source(place, now),
+        "tested": binding is not None and node.paths.verified is True,
         "inner": None if binding is None else binding.path.inner_mtu,
     }

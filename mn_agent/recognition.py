@@ -39,7 +39,7 @@ class Recognition:
         self._owns_addresses = owns_addresses
         self._visits: dict[str, Visit] = {}
         self._listening: tuple[str, ...] = ()
-        self._silent: tuple[Opinion, ...] = ()
+        self._signs: tuple[Opinion, ...] = ()
 
     @property
     def leases(self) -> tuple[ConfirmedLease, ...]:
@@ -72,7 +72,7 @@ class Recognition:
         return None if at is None else Deadline(at, "see whether routers answer")
 
     def opinions(self) -> Iterable[Opinion]:
-        yield from self._silent
+        yield from self._signs
         for name, visit in self._visits.items():
             verdict = Verdict.UNSTEADY if visit.asking else Verdict.POOR
             for address in visit.doubtful:
@@ -83,7 +83,7 @@ class Recognition:
     def _look(self, around: Surroundings, now: float) -> list[Action]:
         links = {link.name: link for link in around.snapshot.links if self._policy.permits(link.name)}
         self._visits = {name: self._visits.get(name) or Visit(PROTOCOL) for name in links}
-        self._silent = tuple(_silent_routers(around))
+        self._signs = tuple(_signs(around))
         known = self._networks.known
         return _asked([(name, visit.seen(links[name], known, now)) for name, visit in self._visits.items()])
 
@@ -105,11 +105,13 @@ def _told(interface: str, confirmation: Confirmation) -> Report:
     return Report("network", fields)
 
 
-def _silent_routers(around: Surroundings) -> Iterator[Opinion]:
-    """RFC 6275 section 11.5.1: a default router that is no longer reachable is a sign of movement."""
+def _signs(around: Surroundings) -> Iterator[Opinion]:
+    """RFC 6275 section 11.5.1: a default router that is not reachable, a prefix that is being given up."""
     for attachment in around.attachments:
-        link = around.snapshot.link(attachment.interface)
-        routers = () if link is None else link.routers
+        link, care_of = around.snapshot.link(attachment.interface), attachment.care_of
+        routers, addresses = ((), ()) if link is None else (link.routers, link.addresses)
         if any(r.silent and r.gateway == attachment.router for r in routers):
             why = f"its router {attachment.router} does not answer"
-            yield Opinion(attachment.interface, attachment.care_of, Verdict.POOR, BY, why)
+            yield Opinion(attachment.interface, care_of, Verdict.POOR, BY, why)
+        if any(a.deprecated and a.address == care_of for a in addresses):
+            yield Opinion(attachment.interface, care_of, Verdict.POOR, BY, "its prefix is being given up")

@@ -6,7 +6,7 @@ Pure. RFC 5555 section 4.4.1 (an IPv6 care-of address is preferred), RFC 6275 se
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
@@ -139,11 +139,13 @@ def _best_router(link: Link, family: int, policy: Policy, mine: Attachment | Non
 def _best_address(link: Link, family: int, mine: Attachment | None) -> LinkAddress | None:
     """The care-of address in use; else one that lasts (not temporary), is global, and has the least number.
 
-    Temporary addresses come last because each rotation would be a movement.
+    Temporary addresses come last because each rotation would be a movement. A deprecated one is better than
+    none (RFC 4862 section 5.5.4).
     """
-    candidates = (a for a in link.addresses if a.address.version == family and usable(a))
+    there = [a for a in link.addresses if a.address.version == family]
+    good = [a for a in there if usable(a)]
     return min(
-        candidates,
+        good or [a for a in there if usable(replace(a, deprecated=False))],
         key=lambda a: (
             mine is None or a.address != mine.care_of,
             a.temporary,

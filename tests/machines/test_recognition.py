@@ -170,3 +170,21 @@ def test_the_rotation_of_a_privacy_address_is_a_movement_to_the_new_one() -> Non
     later(node, 5.0).links(eth0(old, new, routers=gateway)).nothing()
     later(node, 6.0).links(eth0(replace(old, deprecated=True), new, routers=gateway))
     assert node.one().action.care_of == new.address
+
+
+def test_a_prefix_that_is_given_up_makes_way_for_any_other_place_and_is_better_than_none() -> None:
+    """RFC 6275 section 11.5.1, RFC 4862 section 5.5.4."""
+    node = script(known=KnownNetworks())
+    gateway = (DefaultRouter(6, ip_address("fe80::1"), 100, MAC),)
+    good = LinkAddress(ip_address("2001:db8:a::aaaa"), 64, valid_until=7200.0)
+    given_up = eth0(replace(good, deprecated=True), routers=gateway)
+    node.at(1.0).bind(eth0(good, routers=gateway))
+    later(node, 5.0).links(given_up).nothing()
+    assert node.state == "bound", "it is valid for two hours, and there is no other"
+    assert [(o.verdict, o.why) for o in node.node.recognition.opinions()] == [
+        (Verdict.POOR, "its prefix is being given up")
+    ]
+    later(node, 6.0).links(given_up, link("wlan0", CAFE4, index=3))
+    assert node.one().action.care_of == CAFE4
+    (report,) = node.answer(node.one(), refresh=110).reports("handover")
+    assert report.fields["mode"] == "make-before-break"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -82,6 +83,16 @@ def test_only_routable_addresses_in_good_standing_can_be_care_of_addresses(
     address: LinkAddress, expected: bool
 ) -> None:
     assert usable(address) is expected
+
+
+def test_a_deprecated_address_is_chosen_where_there_is_no_other() -> None:
+    old = LinkAddress(ip_address("2001:db8::aaaa"), 64, deprecated=True)
+    (only,) = rank(Snapshot((link("eth0", old, V6_ROUTER),)), Policy())
+    assert only.care_of == old.address
+    tentative = replace(V6, tentative=True)
+    assert ranked(link("eth0", replace(old, tentative=True), tentative, V6_ROUTER)) == []
+    (better,) = rank(Snapshot((link("eth0", old, V6, V6_ROUTER),)), Policy(), only)
+    assert better.care_of == V6.address
 
 
 @pytest.mark.parametrize(
