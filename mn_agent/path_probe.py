@@ -97,6 +97,11 @@ class PathProbe:
             self.outcome = Passes(self._best, self._round_trip)
         return True
 
+    @property
+    def rounds_in_vain(self) -> int:
+        """How often it has been asked, if nothing has come back yet."""
+        return self._rounds if self._best is None else 0
+
     def tick(self, now: float) -> list[Probe]:
         """The questions to send now."""
         if self.outcome is not None or now < self._next_at:

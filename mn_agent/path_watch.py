@@ -31,6 +31,8 @@ DOUBT_INTERVAL = 2.0
 """Seconds between two tests for the same reason: nothing has come back for a while."""
 CALM, MOST_CALM = 30.0, 600.0
 """Seconds after which a path that does not answer, and has no alternative, is tested again; doubles. Ours."""
+ROUNDS_IN_VAIN = 3
+"""Rounds of questions without an answer, after which the home agent hears again where this node is. Ours."""
 DEAF = 2
 """Situations in which no way was answered, after which a home agent that never answered counts as deaf."""
 
@@ -69,6 +71,8 @@ class PathWatch:
         """Home agents that have ever answered a test."""
         self._unheard = 0
         """Situations in which none did."""
+        self._told_again: PathProbe | None = None
+        """The test that made the home agent hear again."""
         self._doubted_at = -DOUBT_INTERVAL
         self._again_at: float | None = None
         self._calm = CALM
@@ -145,6 +149,8 @@ class PathWatch:
         actions: list[Action] = [SendProbe(here, there, question) for question in probe.tick(now)]
         if probe.outcome is not None:
             actions += self._conclude(probe, probe.outcome, binding, now)
+        elif binding.path.encapsulation.in_udp and probe.rounds_in_vain == ROUNDS_IN_VAIN:
+            self._tell_again(probe, now)
         self._tell(binding, around, now)
         return actions
 
@@ -217,6 +223,11 @@ class PathWatch:
         as_told = udp == way.in_udp and self._limits.is_told(here, now)
         if not as_told and self._asked != wanted:
             self._asked, self._update_at = wanted, now
+
+    def _tell_again(self, probe: PathProbe, now: float) -> None:
+        """A NAT may have a mapping for payload that the last update did not go by: the next one does."""
+        if self._told_again is not probe:
+            self._told_again, self._update_at = probe, now
 
     # ---- conclusions -----------------------------------------------------------------------------
     def _conclude(

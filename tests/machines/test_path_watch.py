@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from mn_agent.actions import ConfigureKernel
+from mn_agent.actions import ConfigureKernel, SendControl
 from mn_agent.events import PathSilent
 from movement.snapshot import DefaultRouter, Link, LinkAddress
 from tests.machines.mobile_node_script import CAFE4, MOBILE4, OFFICE6, Script, Sent
@@ -141,12 +141,24 @@ def test_a_path_that_goes_bad_is_noticed_by_its_silence() -> None:
     assert script.path.encapsulation is Encapsulation.UDP
 
 
+def test_payload_that_a_nat_has_given_another_port_than_the_update_is_healed_by_the_next_update() -> None:
+    """Two processors, two packets, one flow: Linux can keep both mappings, one for each direction."""
+    script = Script()
+    script.passes = lambda path, size: False
+    script.bind(network(CAFE4), refresh=110)
+    before = len(script.all_actions)
+    script.passes = lambda path, size: any(isinstance(a, SendControl) for a in script.all_actions[before:])
+    (update,) = run(script, 1.0, refresh=110)
+    assert update.action.care_of == CAFE4
+    assert script.node.paths.verified
+
+
 def test_a_home_agent_that_answers_no_probe_keeps_its_mobile_node_where_it_was() -> None:
     script = Script()
     script.passes = lambda path, size: False
     script.bind(network(OFFICE6, CAFE4))
     tried = [sent.action.care_of for sent in run(script, 10.0, refresh=110)]
-    assert tried == [CAFE4, OFFICE6], "each way once, then back"
+    assert tried == [CAFE4, CAFE4, OFFICE6], "each way once, that behind a NAT by two updates, then back"
     assert script.node.paths.resigned
     assert all(sent.action.care_of == OFFICE6 for sent in run(script, 3600.0, refresh=110))
     assert len(script.probes) < 300
