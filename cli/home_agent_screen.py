@@ -118,7 +118,9 @@ def _addresses(status: Result) -> str:
     addresses = [one for one in (text_at(status, "home_agent.v6"), text_at(status, "home_agent.v4")) if one]
     interface, port = text_at(status, "home_agent.interface"), text_at(status, "home_agent.port")
     words = " · ".join(addresses)
-    return words + (f"   on {interface}" if interface else "") + (f", UDP/{port}" if port else "")
+    words += (f"   on {interface}" if interface else "") + (f", UDP/{port}" if port else "")
+    second = text_at(status, "home_agent.second_port")
+    return words + (f", questions about NATs at UDP/{second}" if second else "")
 
 
 def _home_link(status: Result) -> str:

@@ -30,7 +30,7 @@ def _block(one: Mapping[str, Any], paint: Paint) -> list[str]:
     rows = [
         ("IPv6", _family(one, "ipv6")),
         ("IPv4", _family(one, "ipv4")),
-        ("NAT", _nat(one)),
+        ("NAT", _nat(one) if isinstance(at(one, "ipv4"), Mapping) else ""),
         ("Ways", "   ".join(f"{name} {_known(text_at(one, key))}" for key, name in _WAYS)),
         ("MTU", _mtu(one)),
         ("Portal", _portal(one)),

@@ -134,7 +134,7 @@ class HomeAgent:
         )
         self._installed: ForwardingTable | None = None
         self._keyring = NO_KEYS
-        self._second_port: int | None = None
+        self.second_port: int | None = None
         for record in known.values():
             recall(record, self.nodes[record.home_address], self.books, now)
         self._outgoing = Outgoing(self._associations, self.books, self.nodes, self.tally)
@@ -154,7 +154,7 @@ class HomeAgent:
             case Revoke(home_address):
                 return self._revoke(home_address, now)
             case SecondPortOpen(port):
-                self._second_port = port
+                self.second_port = port
                 return []
             case _:
                 assert_never(event)
@@ -203,8 +203,8 @@ class HomeAgent:
         packet, update = refusal.packet, refusal.update
         home = packet.home_side_source
         self.tally.strangers[REFUSALS[refusal.status]] += 1
-        odd = astray(packet, arrival, self.configuration.home_agent.ipv6, self._second_port)
-        unproven_here = arrival.local_port and arrival.local_port == self._second_port
+        odd = astray(packet, arrival, self.configuration.home_agent.ipv6, self.second_port)
+        unproven_here = arrival.local_port and arrival.local_port == self.second_port
         if odd or unproven_here or not self._refusals.spend((home, refusal.status), now):
             return []
         nat = nat_detection(Request(self.nodes[home], packet, update, b"", arrival, now), self.books)
@@ -215,7 +215,7 @@ class HomeAgent:
     def _authentic(self, opened: OpenedControl, arrival: Arrival, now: float) -> list[Action]:
         packet, octets = opened.packet, opened.octets
         home = packet.home_side_source
-        odd = astray(packet, arrival, self.configuration.home_agent.ipv6, self._second_port)
+        odd = astray(packet, arrival, self.configuration.home_agent.ipv6, self.second_port)
         if odd:
             return self._ignore(odd, home)
         match packet.message:
@@ -303,7 +303,8 @@ class HomeAgent:
     ) -> list[Action]:
         number = request.update.sequence if sequence is None else sequence
         _, answer = self._answer(request, BindingAck(status, number, 0), (), now)
-        return [*answer, self._rejected(request.home_address, status, remark)]
+        told = () if request.is_question else (self._rejected(request.home_address, status, remark),)
+        return [*answer, *told]
 
     def _release(self, request: Request, acks: tuple[Option, ...], now: float) -> list[Action]:
         home, sequence = request.home_address, request.update.sequence
@@ -430,7 +431,7 @@ class HomeAgent:
         """The acknowledgement, and what sends it back where the update came from, whatever the cache says."""
         home, via = request.home_address, request.arrival
         self.tally.accounts[home].note_answer(LastUpdate(now, ack.status, via))
-        options += about_the_way(request, self.books, self._second_port)
+        options += about_the_way(request, self.books, self.second_port)
         complete = BindingAck(ack.status, ack.sequence, ack.lifetime, ack.flags, options)
         octets = self._associations.encode(home, back := reply_to(request.packet, complete))
         sent = self._outgoing.send(home, back, via, request.packet, now, remember=True, octets=octets)

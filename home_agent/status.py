@@ -59,6 +59,7 @@ def status(
             "v4": str(own.ipv4),
             "interface": own.interface,
             "port": own.port,
+            "second_port": agent.second_port,
         },
         "home_link": {
             "ipv6_prefix": str(link.ipv6_prefix),

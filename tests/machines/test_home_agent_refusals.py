@@ -100,6 +100,7 @@ def test_139_tells_of_the_way_it_came_and_the_binding_stays_where_it_is(ha: Home
     ha.feed(ha.laptop.udp(question, NAT4, 10022)).quiet()
     ack = ha.answer()
     assert (ack.status, ack.sequence) == (BindingStatus.TYPE_CHANGE_DISALLOWED, 5000)
+    assert ha.events() == [], "nobody is turned away"
     assert (ha.via().remote, ha.via().remote_port) == (NAT4, 10022)
     assert observed_in(ack.options) == (NAT4, 10022)
     nat = first(ack.options, NatDetection)

@@ -211,7 +211,7 @@ def test_home_agent_status_golden() -> None:
     assert home_agent_screen.render_status(EXAMPLES["hactl/status/1"], PLAIN) == """\
 ● running — 2 bindings
 
-  Home agent 2001:db8:99::2 · 203.0.113.2   on eth0, UDP/4191
+  Home agent 2001:db8:99::2 · 203.0.113.2   on eth0, UDP/4191, questions about NATs at UDP/4192
   Home link  2001:db8:99::/64  203.0.113.0/24  pool 203.0.113.128/26
   Nodes      3 configured, 2 bound, 1 of 62 pool addresses in use
   Updates    812 accepted, 2 rejected (sequence out of window: 2), 9 ignored (bad ICV: 9)
