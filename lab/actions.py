@@ -20,10 +20,17 @@ from lab.streams.journal import now_ns
 
 
 def perform(lab: RunningLab, step: Step, dark_ms: float) -> int:
-    """Carry out a step; raises LabError when it cannot be done.
+    """Carry out a step, and wait `until` it has had its effect; raises LabError when it cannot be done.
 
     Returns the instant from which its effect is watched: the beginning, or the last of many flaps.
     """
+    began = _act(lab, step, dark_ms)
+    if step.until is not None:
+        lab.machines[lab.topology.roles.mobile_node].run(step.until)
+    return began
+
+
+def _act(lab: RunningLab, step: Step, dark_ms: float) -> int:
     began = now_ns()
     node = lab.topology.roles.mobile_node
     host = step.on or node

@@ -71,7 +71,7 @@ class Flap(_Section, frozen=True):
 
 
 class Step(_Section, frozen=True):
-    """[[step]]: exactly one action, then `watch_s` seconds in which its effect is watched."""
+    """[[step]]: exactly one action, `until` its effect is there, then `watch_s` seconds of watching it."""
 
     move: str | None = None
     plug: str | None = None
@@ -98,6 +98,8 @@ class Step(_Section, frozen=True):
     """The machine for `run`, `stop` and `start` (the mobile node if left out), the network for `lose`,
     `block` and `black_hole`."""
     signal: Literal["TERM", "KILL"] = "TERM"
+    until: tuple[str, ...] | None = None
+    """A command on the mobile node that ends when the step has had its effect."""
     watch_s: Seconds | None = None
 
     def __post_init__(self) -> None:

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lab.library import load_topology
 from lab.namespaces import environment
 from lab.registry import find_lab
-from tests.lab.patience import PATIENCE
+from tests.lab.namespace import called_inside
+from tests.lab.patience import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
 MNCTL_LAB = (sys.executable, "-c", "from cli.lab_commands import lab; lab(prog_name='mnctl lab')")
 TCPDUMP = ("tcpdump", "-U", "--immediate-mode")
 """Writes each packet at once. Else the kernel holds them for a second, and the last ones are lost."""
+LAST_FRAME = bytes(12) + b"\x88\xb5" + b"what is captured is complete".ljust(46, b"\0")
+"""Of an EtherType for experiments (IEEE 802), which nobody takes for anything else."""
+OUTAGE_MS = 10_000
+"""What scenarios allow that are played here: that streams come back is shown, how soon is for benchmarks."""
+NETWORKS = load_topology("kinds").network
 DAEMONS = (
     ('services = [{ command = "home-agent", ready = "/run/home-agent/control.sock" }]', ""),
     ('    { command = "mn-agent", ready = "/run/mn-agent/control.sock" },\n', ""),
@@ -71,6 +83,20 @@ def mnctl_lab(*words: str, timeout: float = 60, text: str | None = None) -> subp
     )
 
 
+def patient(scenario: str) -> str:
+    """The scenario with moves that last until the mobile node is bound from where it was moved to."""
+
+    def wait(move: re.Match[str]) -> str:
+        there = NETWORKS[move["network"]]
+        look = "mnctl wait --for home"
+        if move["network"] != "home":
+            begin = str(there.ipv6.network_address)[:-1] if there.ipv6 else str(there.ipv4).rpartition(".")[0]
+            look = f"until mnctl status -g path.care_of | grep -q '^{begin}'; do sleep 0.1; done"
+        return f'{move[0]}\nuntil = ["sh", "-c", "{look}"]'
+
+    return re.sub(r'^move = "(?P<network>\w+)".*$', wait, scenario, flags=re.MULTILINE)
+
+
 @dataclass(frozen=True, slots=True)
 class LabUnderTest:
     """A lab that is up, and gone after the test."""
@@ -115,14 +141,49 @@ class LabUnderTest:
             assert "listening" in capture.stderr.readline()
             try:
                 yield
+                self._complete(node, interface, path)
             finally:
                 self.run(node, "pkill", "tcpdump")
+
+    def _complete(self, node: str, interface: str, path: Path) -> None:
+        """Wait until a capture has all that has passed by now: a tcpdump that is ended reads no further."""
+        entry = find_lab(self.name)
+
+        def send() -> None:
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as link:
+                link.bind((interface, 0))
+                link.send(LAST_FRAME)
+
+        called_inside(f"/proc/{entry.pid}/root/proc/{entry.machines[node]}/ns/net", send)
+        wait_until(lambda: LAST_FRAME in path.read_bytes(), "the last frame is captured")
 
     def plug(self, interface: str, network: str) -> None:
         find_lab(self.name).ask({"plug": interface, "network": network})
 
     def unplug(self, interface: str) -> None:
         find_lab(self.name).ask({"unplug": interface})
+
+    def status(self) -> dict[str, Any]:
+        """What the mobile node says of itself; nothing while its agent is not there."""
+        done = self.run("mn", "mnctl", "status", "--json")
+        told: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
+        return told
+
+    def bound_from(self, network: str) -> bool:
+        """Whether it is bound from that network; a moment after a move it still is from the last one."""
+        told = self.status()
+        path, there = told.get("path") or {}, NETWORKS[network]
+        if told.get("state") != "bound" or not path.get("encap"):
+            return False
+        return any(ip_address(path["care_of"]) in prefix for prefix in (there.ipv6, there.ipv4) if prefix)
+
+    def move(self, network: str) -> None:
+        """Plug the cable in there, and wait until the mobile node is bound from there."""
+        self.plug("eth0", network)
+        self.wait_until_bound_from(network)
+
+    def wait_until_bound_from(self, network: str) -> None:
+        wait_until(lambda: self.bound_from(network), f"bound from {network}")
 
     def do(self, step: str) -> None:
         """One step of a scenario."""

@@ -12,6 +12,27 @@ T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
 
 
+def called_inside(namespace: str, function: Callable[[], T]) -> T:
+    """What `function` returns in that network namespace (its file), in a thread of its own."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            with open(namespace) as file:
+                assert ctypes.CDLL(None, use_errno=True).setns(file.fileno(), CLONE_NEWNET) == 0
+            results.append(function())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
 class Namespace:
     """A network namespace of a test's own."""
 
@@ -29,23 +50,7 @@ class Namespace:
 
     def run(self, function: Callable[[], T]) -> T:
         """Call `function` inside the namespace, in a thread of its own."""
-        results: list[T] = []
-        errors: list[BaseException] = []
-
-        def body() -> None:
-            try:
-                with open(f"/run/netns/{self.name}") as file:
-                    assert ctypes.CDLL(None, use_errno=True).setns(file.fileno(), CLONE_NEWNET) == 0
-                results.append(function())
-            except BaseException as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=body)
-        thread.start()
-        thread.join()
-        if errors:
-            raise errors[0]
-        return results[0]
+        return called_inside(f"/run/netns/{self.name}", function)
 
     def everything(self) -> str:
         """All that `clear` must put back, as text."""

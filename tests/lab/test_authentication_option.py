@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import mnctl_lab
+from tests.lab.conftest import OUTAGE_MS, mnctl_lab, patient
 
 pytestmark = [
     pytest.mark.lab,
@@ -17,14 +17,14 @@ pytestmark = [
 ]
 
 # The outage is bounded for a machine that does other things too; examples/scenarios has the real goal.
-SCENARIO = """
+SCENARIO = f"""
 title = "the authentication option"
 keys = "authentication"
-start = { eth0 = "office" }
+start = {{ eth0 = "office" }}
 watch_s = 1.0
 [expect]
 handovers = 2
-outage_ms = 1400
+outage_ms = {OUTAGE_MS}
 [[stream]]
 kind = "down"
 [[step]]
@@ -51,8 +51,8 @@ FIELDS = ("mip6.mhtype", "mip6.ba.status", "mip6.auth.subtype", "mip6.auth.mobil
 @pytest.mark.requirement("R096i")
 def test_a_mobile_node_roams_without_any_esp(tmp_path: Path) -> None:
     scenario = tmp_path / "option.toml"
-    scenario.write_text(SCENARIO)
-    done = mnctl_lab("run", str(scenario), "--json", "--report", str(tmp_path / "report"), timeout=120)
+    scenario.write_text(patient(SCENARIO))
+    done = mnctl_lab("run", str(scenario), "--json", "--report", str(tmp_path / "report"), timeout=400)
     assert done.stdout, done.stderr
     assert json.loads(done.stdout)["reasons"] == []
     messages = read_by_tshark(tmp_path / "report/ha-eth0.pcap")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.lab.conftest import LabUnderTest, mnctl_lab, unique_name
+from tests.lab.patience import wait_until
 
 HOST_STATE = (
     "ip -d address show; ip -d link show; ip rule; ip -6 rule; ip route show table all; "
     "ip -6 route show table all; nft list ruleset; ls /run/mn-agent 2>/dev/null"
 )
+BINDINGS = ("hactl", "bindings", "--json")
 AGENT = "setsid mn-agent >/tmp/mn-agent.again.log 2>&1 &"
 
 
@@ -26,8 +27,7 @@ def lab() -> Iterator[LabUnderTest]:
     assert done.returncode == 0, done.stderr
     try:
         under_test = LabUnderTest(name)
-        under_test.plug("eth0", "cafe")
-        under_test.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1")
+        under_test.move("cafe")
         yield under_test
     finally:
         mnctl_lab("down", "--lab", name)
@@ -37,8 +37,8 @@ def status(lab: LabUnderTest) -> dict[str, object]:
     return dict(json.loads(lab.run("mn", "mnctl", "status", "--json").stdout))
 
 
-def bound(lab: LabUnderTest, within: float = 12.0) -> None:
-    lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=within)
+def bound(lab: LabUnderTest) -> None:
+    lab.wait_until_bound_from("cafe")
 
 
 def host_state(lab: LabUnderTest) -> str:
@@ -50,11 +50,12 @@ def host_state(lab: LabUnderTest) -> str:
 def end_agent(lab: LabUnderTest, signal: str = "-15") -> None:
     wait = "while pidof -x mn-agent; do sleep 0.05; done"
     lab.output("mn", "sh", "-c", f"kill {signal} $(pidof -x mn-agent); {wait}")
+    lab.wait_for("mn", "sh", "-c", "! ip link show mip0")  # a process is gone before its devices are
 
 
 def pings(lab: LabUnderTest) -> None:
     for home in ("203.0.113.77", "2001:db8:99::77"):
-        lab.wait_for("cn", "ping", "-n", "-c", "1", "-W", "0.5", home, within=6)
+        lab.wait_for("cn", "ping", "-n", "-c", "1", "-W", "0.5", home)
 
 
 @pytest.mark.requirement("R003", "R005", "R019", "R096a")
@@ -69,7 +70,7 @@ def test_both_home_addresses_answer_behind_a_nat_and_status_says_what_the_home_a
     assert path["encap"] == "udp4"
     assert str(path["care_of"]).startswith("192.168.7.")
     assert str(path["observed"]).startswith("192.0.2."), "the address that the NAT put there"
-    (binding,) = json.loads(lab.output("ha", "hactl", "bindings", "--json"))["bindings"]
+    (binding,) = json.loads(lab.output("ha", *BINDINGS))["bindings"]
     assert binding["observed"] == path["observed"]
 
 
@@ -85,7 +86,7 @@ def test_the_agent_itself_and_dns_stay_outside_the_tunnel(lab: LabUnderTest) -> 
 def test_garbage_on_every_socket_changes_nothing(lab: LabUnderTest) -> None:
     """Random and mutated octets to UDP 4191, protocols 4, 41 and 135, and the control socket."""
     bound(lab)
-    before = json.loads(lab.output("ha", "hactl", "bindings", "--json"))["bindings"][0]["care_of"]
+    before = json.loads(lab.output("ha", *BINDINGS))["bindings"][0]["care_of"]
     lab.python(
         "cn",
         """
@@ -118,7 +119,7 @@ for _ in range(200):
 """,
     )
     pings(lab)
-    after = json.loads(lab.output("ha", "hactl", "bindings", "--json"))["bindings"][0]
+    after = json.loads(lab.output("ha", *BINDINGS))["bindings"][0]
     assert after["care_of"] == before
     assert status(lab)["state"] == "bound"
     ignored = json.loads(lab.output("ha", "hactl", "status", "--json"))["totals"]
@@ -144,9 +145,7 @@ def test_roam_dry_run_and_refusals_have_their_exit_codes(lab: LabUnderTest) -> N
     bound(lab)
     assert lab.run("mn", "mnctl", "roam", "--to", "eth9").returncode == 10
     lab.plug("wlan0", "office")
-    deadline = time.monotonic() + 8
-    while not status(lab)["standby"] and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(lambda: bool(status(lab)["standby"]), "the other link is ready")
     used = status(lab)["path"]
     assert isinstance(used, dict)
     other = "wlan0" if used["interface"] == "eth0" else "eth0"
@@ -156,12 +155,14 @@ def test_roam_dry_run_and_refusals_have_their_exit_codes(lab: LabUnderTest) -> N
     assert (done["result"], done["to"], done["mode"]) == ("ok", other, "make-before-break")
     assert done["outage_ms"] == 0
     lab.output("mn", "mnctl", "roam", "--to", "eth0")
+    lab.unplug("wlan0")
+    lab.wait_for("mn", "sh", "-c", "! ip addr show dev wlan0 scope global | grep inet")
 
 
 def test_a_clean_stop_deregisters_and_leaves_the_host_as_it_was(lab: LabUnderTest) -> None:
     bound(lab)
     end_agent(lab)
-    assert json.loads(lab.output("ha", "hactl", "bindings", "--json"))["bindings"] == []
+    wait_until(lambda: json.loads(lab.output("ha", *BINDINGS))["bindings"] == [], "the home agent lets go")
     without = host_state(lab)
     assert "mip0" not in without
     assert "mn_agent" not in without

@@ -23,7 +23,8 @@ import pytest
 
 from runtime.client import ControlClient, ControlError, ErrorKind
 from tests.lab.namespace import Namespace
-from tests.lab.tunnel_ends import inside, wait_until
+from tests.lab.patience import wait_until
+from tests.lab.tunnel_ends import inside
 from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.envelope import ControlPacket, open_control, seal_control
 from tunnel.forwarding import ForwardingTable, Route

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, ip_network
 
 import pytest
 
+from tests.lab.patience import wait_until
 from tests.lab.test_tunnel_plane import FORMATS, UPDATE, exchange, swap_paths, transfer
 from tests.lab.tunnel_ends import (
     AGENT6,
@@ -29,7 +30,6 @@ from tests.lab.tunnel_ends import (
     ip,
     path,
     tunnel,
-    wait_until,
 )
 from tunnel.bpf.plane import KernelPlane
 from tunnel.bpf.system import Hook, _bpf

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 
 import pytest
 
 from tests.lab.conftest import ROOT, LabUnderTest, mnctl_lab, unique_name
 from tests.lab.dissection import Frame, dissect
+from tests.lab.patience import PATIENCE, wait_until
 
 HOME6, AGENT6 = "2001:db8:99::77", "2001:db8:99::2"
 ANYCAST = "2001:db8:99:0:fdff:ffff:ffff:fffe"
@@ -17,9 +19,10 @@ FIELDS = (
     "ipv6.opt.mipv6.home_address", "ipv6.routing.mipv6.home_address", "icmpv6.mip6.home_agent_address",
     "icmpv6.opt.prefix",
 )  # fmt: skip
+PREFERRED = 60
 CHANGES = (
     ('name = "ha.example.net"', 'name = "ha.example.net"\nprefix = "2001:db8:99::/64"'),
-    ('ipv4_pool = "203.0.113.128/26"', 'ipv4_pool = "203.0.113.128/26"\nprefix_preferred_lifetime = 60'),
+    ("ipv4_pool =", f"prefix_preferred_lifetime = {PREFERRED}\nipv4_pool ="),
 )
 
 
@@ -38,22 +41,26 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Frame]:
     lab = LabUnderTest(name)
     try:
         keys = lab.output("mn", "cat", "/etc/mn-agent/keys.toml")
-        lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=10)
+        lab.wait_until_bound_from("office")
         with lab.capturing("mn", "eth0", pcap):
-            ended = "while pidof -x mn-agent; do sleep 0.05; done"
+            began, ended = time.monotonic(), "while pidof -x mn-agent; do sleep 0.05; done"
             lab.output("mn", "sh", "-c", f"kill $(pidof -x mn-agent); {ended}")
             lab.output("mn", "sh", "-c", "setsid mn-agent >/dev/null 2>&1 &")
-            # By then it has asked: a question that leaves while the cable is pulled is asked 3 s later.
-            lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=10)
-            for network in ("office", "cafe", "mobile"):
-                lab.plug("eth0", network)
-                time.sleep(0.5)
-                lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=10)
-                told = "mnctl status --json | grep -q '\"prefix\": *\"2001:db8:99::/64\"'"
-                lab.wait_for("mn", "sh", "-c", told)
+            # What is asked while the cable is pulled is asked again 3 s later: wait for each answer.
+            wait_until(lambda: lab.bound_from("office") and answered(lab, began), "an answer in the office")
+            for network in ("cafe", "mobile"):
+                told = partial(answered, lab, time.monotonic())
+                lab.move(network)
+                wait_until(told, f"an answer in {network}")
     finally:
         mnctl_lab("down", "--lab", name)
     return dissect(pcap, keys, "icmpv6.type in {144, 145, 146, 147}", FIELDS)
+
+
+def answered(lab: LabUnderTest, since: float) -> bool:
+    """Whether the home agent has told since then for how long the prefix is preferred."""
+    prefix = (lab.status().get("home") or {}).get("prefix")
+    return prefix is not None and PREFERRED - prefix["preferred_s"] < time.monotonic() - since - 0.1
 
 
 def of(frames: list[Frame], kind: int, carried: bool | None = None) -> list[Frame]:
@@ -122,7 +129,7 @@ def test_a_host_without_home_agent_complains_and_that_is_shown_and_nothing_else_
     assert done.returncode == 0, done.stderr
     lab = LabUnderTest(name)
     try:
-        lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1", within=10)
+        lab.wait_for("mn", "mnctl", "wait", "--for", "bound", "--timeout", "1")
         lab.output("ha", "sh", "-c", "kill -9 $(pidof -x home-agent); nft delete table inet home_agent")
         lab.run("mn", "timeout", "1", "mnctl", "refresh")
         lab.wait_for("mn", "sh", "-c", "mnctl status --json | grep -q complaint")
@@ -131,6 +138,6 @@ def test_a_host_without_home_agent_complains_and_that_is_shown_and_nothing_else_
         (item,) = (item for item in shown["health"] if item["code"] == "complaint")
         assert "does not know the home address option" in item["text"]
         lab.output("ha", "sh", "-c", "setsid home-agent >/dev/null 2>&1 &")
-        lab.wait_for("mn", "sh", "-c", "! mnctl status --json | grep -q complaint", within=20)
+        lab.wait_for("mn", "sh", "-c", "! mnctl status --json | grep -q complaint", within=2 * PATIENCE)
     finally:
         mnctl_lab("down", "--lab", name)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,7 +16,8 @@ import pytest
 from lab.evidence import Kind, Observer, Sighting
 from lab.pcap import Frame, GrowingCapture
 from lab.registry import running_labs
-from tests.lab.conftest import mnctl_lab
+from lab.witness import read_witness
+from tests.lab.conftest import OUTAGE_MS, mnctl_lab, patient
 from tunnel.path import Encapsulation
 
 AGENT = tuple(ip_address(address) for address in ("2001:db8:99::2", "203.0.113.2"))
@@ -25,16 +27,25 @@ STREAMS = {
     for version in (6, 4)
 }
 # The outage is bounded for a machine that does other things too; `mnctl lab run tour` has the real goal.
-SCENARIO = """
+SCENARIO = f"""
 title = "one network of each of the six kinds"
 topology = "kinds"
-start = { eth0 = "office" }
-watch_s = 1.2
-step = [{ move = "campus" }, { move = "train" }, { move = "home" }, { move = "cafe" }, { move = "mobile" }]
+start = {{ eth0 = "office" }}
+watch_s = 1.0
 [expect]
 handovers = 5
-outage_ms = 1100
-updates_a_second = 3
+outage_ms = {OUTAGE_MS}
+updates_a_second = 4
+[[step]]
+move = "campus"
+[[step]]
+move = "train"
+[[step]]
+move = "home"
+[[step]]
+move = "cafe"
+[[step]]
+move = "mobile"
 """
 
 
@@ -58,8 +69,8 @@ class Run:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     directory = tmp_path_factory.mktemp("run")
     scenario = directory / "kinds.toml"
-    scenario.write_text(SCENARIO)
-    done = mnctl_lab("run", str(scenario), "--json", "--report", str(directory / "report"), timeout=120)
+    scenario.write_text(patient(SCENARIO))
+    done = mnctl_lab("run", str(scenario), "--json", "--report", str(directory / "report"), timeout=400)
     assert done.stdout, done.stderr
     return Run(done.returncode, json.loads(done.stdout), directory / "report")
 
@@ -89,7 +100,9 @@ def test_the_report_says_how_packets_travelled(run: Run) -> None:
         assert one["two_links"] is False
         assert set(one["outage_ms"]) == STREAMS
         assert set(one["lost_packets"]) == {name for name in STREAMS if not name.startswith(("bulk", "echo"))}
-        assert all(duration is not None and duration >= 0 for duration in one["phases_ms"].values())
+        # The witness may tell of the address later than the agent has used it.
+        assert one["phases_ms"]["detect"] is not None
+        assert all(one["phases_ms"][phase] >= 0 for phase in ("register", "resume"))
 
 
 def test_everything_that_was_judged_is_there_to_be_looked_at(run: Run) -> None:
@@ -103,15 +116,20 @@ def test_everything_that_was_judged_is_there_to_be_looked_at(run: Run) -> None:
 
 @pytest.mark.requirement("R003", "R005")
 def test_one_update_behind_a_nat_serves_both_home_addresses(run: Run) -> None:
-    cafe = run.report["handovers"][3]
-    assert cafe["nat"]
-    assert cafe["updates"] == 1
+    assert run.report["handovers"][3]["nat"]
+    inside = [one for one in run.sightings("mn-eth0.pcap") if one.care_of in CAFE]
+    sent, answered = ([one.at_ns for one in inside if one.kind is kind] for kind in (Kind.UPDATE, Kind.ACK))
+    assert sent[-1] < answered[0] + AGAIN_NS, "the first answer is for both"
+    assert all(later - one > AGAIN_NS for one, later in pairwise(sent)), "a second one repeats it"
     updates = [one for one in run.sightings("ha-eth0.pcap") if one.kind is Kind.UPDATE]
     behind = [one for one in updates if one.care_of in NAT_OUTSIDE]
     assert behind
     assert all(one.port != 4191 for one in behind)
 
 
+AGAIN_NS = 100_000_000
+"""Nothing is repeated sooner."""
+CAFE = ip_network("192.168.7.0/24")
 NAT_OUTSIDE = {ip_address(int(ip_address("192.0.2.128")) + offset) for offset in range(128)}
 
 
@@ -122,6 +140,7 @@ def test_both_inner_families_travel_in_ipv6_on_an_ipv6_link(run: Run) -> None:
     assert {4, 41} <= inbound
 
 
+AT_ONCE_NS = 500_000_000
 CAMPUS = {6: ip_network("2001:db8:2::/64"), 4: ip_network("198.51.100.128/26")}
 
 
@@ -129,7 +148,12 @@ CAMPUS = {6: ip_network("2001:db8:2::/64"), 4: ip_network("198.51.100.128/26")}
 def test_on_a_dual_stack_link_the_update_goes_over_ipv6(run: Run) -> None:
     updates = [one for one in run.sightings("mn-eth0.pcap") if one.kind is Kind.UPDATE]
     assert [one for one in updates if one.care_of in CAMPUS[6]]
-    assert not [one for one in updates if one.care_of in CAMPUS[4]]
+    # Where the DHCP server was faster than the advertisement, IPv4 is all that there is at first.
+    with (run.directory / "witness.jsonl").open() as file:
+        witnessed = [one for one in read_witness(file) if one.interface == "eth0"]
+    given = [one for one in witnessed if one.what == "address" and ip_address(one.detail) in CAMPUS[6]]
+    offered = min(one.at_ns for one in given)
+    assert not [one for one in updates if one.care_of in CAMPUS[4] and one.at_ns > offered + AT_ONCE_NS]
     assert all(one.encapsulation is None for one in updates if one.care_of.version == 6)
     assert all(one.encapsulation is Encapsulation.UDP for one in updates if one.care_of.version == 4)
 
@@ -142,11 +166,11 @@ def test_a_run_leaves_nothing_running(run: Run) -> None:
 def test_a_run_that_misses_its_expectation_fails(tmp_path: Path) -> None:
     scenario = tmp_path / "strict.toml"
     scenario.write_text(
-        'title = "t"\nwatch_s = 0.5\nstep = [{ move = "mobile" }]\n'
-        "expect = { outage_ms = 0, handovers = 2 }\n"
+        'title = "t"\nwatch_s = 0.5\nexpect = { outage_ms = 0, handovers = 2 }\n'
         '[[stream]]\nkind = "down"\nfamilies = ["ipv4"]\n'
+        '[[step]]\nmove = "mobile"\n'
     )
-    done = mnctl_lab("run", str(scenario), timeout=120)
+    done = mnctl_lab("run", str(scenario), timeout=400)
     assert done.returncode == 1
     assert "1 handovers instead of 2" in done.stdout
     assert "✘ fail" in done.stdout

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from tests.lab.patience import PATIENCE, wait_until
 from tests.lab.tunnel_ends import (
     AGENT4,
     AGENT6,
@@ -37,7 +38,6 @@ from tests.lab.tunnel_ends import (
     ip,
     path,
     tunnel,
-    wait_until,
 )
 from tunnel.encapsulation import wrap
 from tunnel.envelope import ControlPacket, seal_control
@@ -59,6 +59,8 @@ FORMATS = [
     (Encapsulation.IP_IN_IP, 6),
 ]
 EVERY_FORMAT = [*FORMATS, (Encapsulation.ESP_UDP, 4), (Encapsulation.ESP, 6)]
+UNDERWAY = 50
+"""Datagrams."""
 UPDATE = BindingUpdate(7, 420, UpdateFlag.HOME | UpdateFlag.ACKNOWLEDGE)
 
 
@@ -90,6 +92,24 @@ def exchange(mobile_node: End, home_agent: End, version: int, payload: bytes) ->
         return here.recv(65536)
 
 
+def exchange_at_last(mobile_node: End, home_agent: End, version: int, payload: bytes) -> None:
+    """The same until it succeeds: what went before may cost the first datagrams."""
+
+    def passes() -> bool:
+        with (
+            home_agent.socket(family_of(version), socket.SOCK_DGRAM) as there,
+            mobile_node.socket(family_of(version), socket.SOCK_DGRAM) as here,
+        ):
+            there.settimeout(0.3)
+            there.bind((cn_of(version), 0))
+            here.bind((home_of(version), 0))
+            here.sendto(payload, there.getsockname()[:2])
+            return received_or_none(there) == payload
+
+    wait_until(passes, "a datagram passes")
+    assert exchange(mobile_node, home_agent, version, payload) == payload
+
+
 def transfer(mobile_node: End, home_agent: End, version: int, octets: int) -> bytes:
     """A TCP connection from a home address; what the correspondent node has read."""
     payload = os.urandom(octets)
@@ -107,7 +127,7 @@ def transfer(mobile_node: End, home_agent: End, version: int, octets: int) -> by
         thread.start()
         accepted, _ = listening.accept()
         with accepted:
-            accepted.settimeout(10)
+            accepted.settimeout(PATIENCE)
             received = bytearray()
             while chunk := accepted.recv(65536):
                 received += chunk
@@ -252,7 +272,6 @@ def swap_paths(tier: Tier, paths: list[TunnelPath]) -> None:
             exchange(ends.mobile_node, ends.home_agent, 6, b"warm")
         streams = []
         received: dict[int, list[int]] = {4: [], 6: []}
-        done = threading.Event()
         for version in (4, 6):
             there = ends.home_agent.socket(family_of(version), socket.SOCK_DGRAM)
             there.bind((cn_of(version), 0))
@@ -261,18 +280,22 @@ def swap_paths(tier: Tier, paths: list[TunnelPath]) -> None:
             here = ends.mobile_node.socket(family_of(version), socket.SOCK_DGRAM)
             here.bind((home_of(version), 0))
             here.connect(there.getsockname()[:2])
-            here.settimeout(2.0)
+            here.settimeout(None)
             streams.append((version, here, there))
 
             def listen(version: int = version, here: socket.socket = here) -> None:
                 try:
                     while True:
                         received[version].append(int.from_bytes(here.recv(100)[:4], "big"))
-                except OSError:
-                    done.set()
+                except OSError:  # it is closed
+                    return
 
             threading.Thread(target=listen, daemon=True).start()
         sent = 0
+
+        def underway() -> int:
+            return sent - min(len(arrived) for arrived in received.values())
+
         for turn in range(20):
             ends.use(paths[turn % len(paths)], accept=paths)
             for _ in range(50):
@@ -280,7 +303,10 @@ def swap_paths(tier: Tier, paths: list[TunnelPath]) -> None:
                     here.send(sent.to_bytes(4, "big") + bytes(500))
                 sent += 1
                 time.sleep(0.0005)
-        assert done.wait(10)
+                # No more than the queues on the way hold, however rarely their readers run.
+                wait_until(lambda: underway() < UNDERWAY, "the answers")
+        wait_until(lambda: underway() == 0, "all answers")
+        time.sleep(0.1)  # in which nothing comes twice
         for version, here, there in streams:
             arrived = received[version] if tier is KERNEL else sorted(received[version])
             assert arrived == list(range(sent))
@@ -322,7 +348,7 @@ def test_underlays_come_and_go_while_packets_flow(ends: Tunnel) -> None:
     while (now_taken := ends.home_agent.plane.counters().rx_packets) != taken:
         taken = now_taken
         time.sleep(0.3)
-    assert exchange(mobile_node, ends.home_agent, 4, b"still there") == b"still there"
+    exchange_at_last(mobile_node, ends.home_agent, 4, b"still there")
     assert len(os.listdir("/proc/self/fd")) <= len(before) + 1
     assert mobile_node.faults == []
 
@@ -411,7 +437,7 @@ def test_a_flood_of_forged_control_is_bounded_and_data_still_passes(tier: Tier) 
             for count in range(30_000):
                 attacker.sendto(forged, (str(AGENT4), PORT))
                 if count % 10_000 == 5_000:
-                    assert exchange(mobile_node, home_agent, 4, b"data") == b"data"
+                    exchange_at_last(mobile_node, home_agent, 4, b"data")
         wait_until(lambda: "control-flood" in home_agent.plane.counters().drops, "the first refusal")
         assert len(home_agent.control) <= 1000 + 5000 * (time.monotonic() - started)
 
@@ -439,10 +465,12 @@ def test_forged_outer_sources_get_nothing_through(ends: Tunnel) -> None:
 
 
 # ---- MTU ------------------------------------------------------------------------------------------------
-def ping(end: End, version: int, size: int, fragmentation: str) -> subprocess.CompletedProcess[str]:
+def ping(
+    end: End, version: int, size: int, fragmentation: str, within: float = PATIENCE
+) -> subprocess.CompletedProcess[str]:
     """One echo request whose IP packet has `size` octets."""
     payload = size - (48 if version == 6 else 28)
-    command = f"ip netns exec {end.namespace} ping -{version} -c1 -W2 -M {fragmentation} -s {payload}"
+    command = f"ip netns exec {end.namespace} ping -{version} -c1 -W{within} -M {fragmentation} -s {payload}"
     command += f" -I {home_of(version)} {cn_of(version)}"
     return subprocess.run(command.split(), capture_output=True, text=True)
 
@@ -456,8 +484,7 @@ def test_a_packet_above_the_path_is_answered_with_its_mtu(tier: Tier, version: i
         assert refused.returncode != 0
         assert "mtu = 1472" in refused.stdout or "mtu=1472" in refused.stdout
         # Both hosts learn it, then they fragment by themselves; the first answer is lost to the lesson.
-        ping(ends.mobile_node, version, 3000, "want")
-        assert ping(ends.mobile_node, version, 3000, "want").returncode == 0
+        wait_until(lambda: ping(ends.mobile_node, version, 3000, "want", 0.5).returncode == 0, "the lesson")
         transfer(ends.mobile_node, ends.home_agent, version, 300_000)
 
 
@@ -465,7 +492,7 @@ def test_ipv4_without_df_is_fragmented_inside_the_tunnel(tier: Tier) -> None:
     with tunnel(device_mtu=1500, tier=tier) as ends:
         ends.use(path(Encapsulation.UDP, 4))
         assert ping(ends.mobile_node, 4, 1500, "dont").returncode == 0
-        assert ends.home_agent.plane.counters().rx_packets == 2
+        wait_until(lambda: ends.home_agent.plane.counters().rx_packets == 2, "both fragments are counted")
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -501,11 +528,11 @@ def test_a_deleted_device_is_reported_once_without_spinning_and_can_be_renewed(t
         with ends.home_agent.socket(socket.AF_INET, socket.SOCK_DGRAM) as there:
             for _ in range(20):
                 there.sendto(b"nobody home", (str(HOME4), 9))
+        wait_until(lambda: mobile_node.plane.counters().drops.get("tun-gone") == 20, "the refusals")
         before = time.process_time()
         time.sleep(0.5)
         assert time.process_time() - before < 0.1
         assert mobile_node.faults == ["TUN device mip0 is gone: File descriptor in bad state"]
-        assert mobile_node.plane.counters().drops["tun-gone"] == 20
         with inside(mobile_node.namespace):
             renewed = TunDevice.open("mip0", 1400, tier.offload)
         mobile_node.plane.renew(renewed)
@@ -529,7 +556,7 @@ def test_a_link_that_goes_down_and_up_again_is_survived(tier: Tier) -> None:
         ip(ends.mobile_node.namespace, "link set one up")
         metric_and_gateway = f"via {CARE_OF4['one'] - 8} dev one metric 100"
         ip(ends.mobile_node.namespace, f"route replace {AGENT4}/32 {metric_and_gateway}")
-        assert exchange(ends.mobile_node, ends.home_agent, 4, b"after") == b"after"
+        exchange_at_last(ends.mobile_node, ends.home_agent, 4, b"after")
         assert ends.mobile_node.faults == []
 
 

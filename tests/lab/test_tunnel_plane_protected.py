@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.patience import wait_until
 from tests.lab.test_tunnel_plane import exchange, first_tunnelled, ping, received_or_none, transfer
 from tests.lab.tunnel_ends import (
     AGENT4,
@@ -36,7 +37,6 @@ from tests.lab.tunnel_ends import (
     inside,
     path,
     tunnel,
-    wait_until,
 )
 from tunnel.keyring import NO_KEYS
 from tunnel.path import Encapsulation

@@ -11,13 +11,14 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+from tests.lab.patience import PATIENCE
 from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.forwarding import ForwardingTable, Route
 from tunnel.keyring import Keyring, PayloadPair
@@ -85,13 +86,6 @@ def ip(namespace: str, command: str) -> None:
     subprocess.run(["ip", "-n", namespace, *command.split()], check=True, capture_output=True)
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout: float = 5.0) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, f"waited {timeout} s in vain: {what}"
-        time.sleep(0.005)
-
-
 @dataclass
 class End:
     """One end: what it runs on, and what it has been told."""
@@ -108,7 +102,7 @@ class End:
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
         with inside(self.namespace):
             opened = socket.socket(family, kind, protocol)
-        opened.settimeout(5)
+        opened.settimeout(PATIENCE)
         return opened
 
     def capture(self, link: str) -> socket.socket:
@@ -117,7 +111,7 @@ class End:
             opened = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0003))
             opened.setsockopt(263, 23, 1)  # PACKET_IGNORE_OUTGOING
             opened.bind((link, 0x0003))
-        opened.settimeout(2)
+        opened.settimeout(PATIENCE)
         return opened
 
 
