@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache, partial
@@ -44,7 +45,7 @@ class KernelState:
     """The kernel configuration of one role in this network namespace.
 
     `path` is a small file, best on a tmpfs, that outlives this process. Calls block for about a
-    millisecond, and for several when the guard changes (nft runs). They raise KernelError after doing
+    millisecond, and for ten when the guard changes (nft runs). They raise KernelError after doing
     all that could be done.
     """
 
@@ -55,6 +56,7 @@ class KernelState:
         "_journal",
         "_netlink",
         "_owner",
+        "_reader",
         "_settled",
         "guard_changed_at",
     )
@@ -67,7 +69,9 @@ class KernelState:
         self._settled: KernelConfig | None = None
         """What the kernel was made equal to without a problem: only guests may differ for a short way."""
         self._guard: Guard | None = None
-        self._guard_listing = ""
+        self._guard_listing: Future[str] | None = None
+        """The guard as nft shows it. Nobody waits for that while something moves."""
+        self._reader = ThreadPoolExecutor(1, "guard-listing")
         self.guard_changed_at = 0.0
         """Since when the present guard decides what comes in (seconds of CLOCK_BOOTTIME)."""
 
@@ -122,7 +126,7 @@ class KernelState:
         if self._config is None:
             return 0
         self._settled = None
-        if self._guard is not None and _listed(self._guard.table) != self._guard_listing:
+        if self._guard is not None and not self._guard_is_there(self._guard):
             self._guard = None
         return self.apply(self._config)
 
@@ -140,6 +144,7 @@ class KernelState:
 
     def close(self) -> None:
         """Leave the kernel as it is."""
+        self._reader.shutdown()
         self._netlink.close()
 
     def _differences(self, config: KernelConfig, device: Device | None) -> Iterator[Change]:
@@ -194,12 +199,16 @@ class KernelState:
             return self._remove_guard()
         _nft(f"table inet {guard.table}\ndelete table inet {guard.table}\n{guard.text}", "install the guard")
         self.guard_changed_at = time.clock_gettime(time.CLOCK_BOOTTIME)
-        self._guard, self._guard_listing = guard, _listed(guard.table)
+        self._guard, self._guard_listing = guard, self._reader.submit(_listed, guard.table)
         return 1
+
+    def _guard_is_there(self, guard: Guard) -> bool:
+        listing = self._guard_listing
+        return listing is not None and _listed(guard.table) == listing.result()
 
     def _remove_guard(self) -> int:
         """A host without nft has no table of ours."""
-        self._guard, self._guard_listing = None, ""
+        self._guard = self._guard_listing = None
         if shutil.which("nft") is None:
             return 0
         name = self._owner.value
