@@ -6,6 +6,7 @@ Pure. RFC 6275 sections 9.1 and 10.3, draft sections 2.3 and 4.5, RFC 5555 secti
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -190,6 +191,8 @@ class BindingCache:
         self._bindings: dict[IPv6Address, Binding] = {}
         self._old_paths: dict[IPv6Address, tuple[float, TunnelPath]] = {}
         """With the instant at which each of them ends."""
+        self._ends: deque[tuple[float, IPv6Address]] = deque()
+        """Those instants in their order, which is that of the moves: each path has the same grace."""
         self._released: dict[IPv6Address, tuple[float, int]] = {}
         """The last sequence number, and until when it stands."""
         self._asked: set[IPv6Address] = set()
@@ -248,27 +251,42 @@ class BindingCache:
 
     def due(self, now: float) -> tuple[Due, IPv6Address, Binding | None] | None:
         """The next thing that is due at `now`, already applied to the cache."""
-        home = self._agenda.pop_due(now)
-        if home is None:
+        first = self._first()
+        if first is None or first[0] > now:
             return None
-        _, due = self._next(home)
+        _, home, due = first
         binding = self._bindings.get(home)
+        if due is Due.OLD_PATH_ENDS:
+            del self._old_paths[home]
+            self._route(binding, binding)
+            return due, home, binding
+        self._agenda.pop_due(now)
         match due:
             case Due.EXPIRY:
                 self._remove(home)
             case Due.REFRESH_REQUEST:
                 self._asked.add(home)
-            case Due.OLD_PATH_ENDS:
-                del self._old_paths[home]
-                self._route(binding, binding)
             case Due.CLOSED:
                 del self._released[home]
         self._plan(home)
         return due, home, binding
 
     def deadline(self) -> Deadline | None:
+        first = self._first()
+        return None if first is None else Deadline(first[0], _REASONS[first[2]])
+
+    def _first(self) -> tuple[float, IPv6Address, Due] | None:
+        """What is to happen first of all: when, to whom, and what."""
+        while self._ends:
+            at, home = self._ends[0]
+            old = self._old_paths.get(home)
+            if old is not None and old[0] == at:
+                break
+            self._ends.popleft()  # the binding has ended before, or moved again
         first = self._agenda.first()
-        return None if first is None else Deadline(first[0], _REASONS[self._next(first[1])[1]])
+        if self._ends and (first is None or self._ends[0][0] < first[0]):
+            return *self._ends[0], Due.OLD_PATH_ENDS
+        return None if first is None else (*first, self._next(first[1])[1])
 
     def _plan(self, home: IPv6Address) -> None:
         """Have the next thing that is to happen to `home`, if any, in the agenda."""
@@ -279,7 +297,7 @@ class BindingCache:
             self._agenda.cancel(home)
 
     def _next(self, home: IPv6Address) -> tuple[float, Due]:
-        """What is to happen next to `home`, and when; never, if nothing is known of it."""
+        """What is to happen next to `home` in the agenda, and when; never, if nothing is known of it."""
         binding, never = self._bindings.get(home), (math.inf, Due.CLOSED)
         if binding is None:
             released = self._released.get(home)
@@ -290,9 +308,6 @@ class BindingCache:
             request_at = _request_at(binding) if turn is None else turn
             if request_at < at:
                 at, due = request_at, Due.REFRESH_REQUEST
-        old = self._old_paths.get(home) if self._old_paths else None
-        if old is not None and old[0] < at:
-            at, due = old[0], Due.OLD_PATH_ENDS
         return at, due
 
     def _route(self, old: Binding | None, new: Binding | None) -> None:
@@ -328,6 +343,7 @@ class BindingCache:
             if path in accepted_paths(new, self._link_mtu, self._tlv):
                 return
         self._old_paths[new.home_address] = (now + OLD_PATH_GRACE, path)
+        self._ends.append((now + OLD_PATH_GRACE, new.home_address))
 
     def _remove(self, home: IPv6Address) -> Binding | None:
         binding = self._bindings.pop(home, None)

@@ -55,11 +55,18 @@ class Way:
     path: TunnelPath
     accept: tuple[TunnelPath, ...] = ()
     peers: tuple[Peer, ...] = field(init=False, repr=False, compare=False)
-    """Outer sources, or security associations, that may send by it. A set would take the memory of four."""
+    """Outer sources, or security associations, that may send by it. A set would take the memory of four.
 
-    def __post_init__(self) -> None:
-        peers = _peers_by((self.path, *self.accept))
-        object.__setattr__(self, "peers", tuple(dict.fromkeys(peers)))
+    Worked out for the first packet that asks: where programs carry payload, hardly any does.
+    """
+
+    def __getattr__(self, name: str) -> tuple[Peer, ...]:
+        """Python asks here for what is not set yet."""
+        if name != "peers":
+            raise AttributeError(name)
+        peers = tuple(dict.fromkeys(_peers_by((self.path, *self.accept))))
+        object.__setattr__(self, "peers", peers)
+        return peers
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +157,18 @@ class ForwardingTable:
         for key, old, new in self._prefixes.differences(older._prefixes):
             yield _prefix(key), old, new
 
-    def _changed(self, without: Iterable[_Key], also: Mapping[_Key, Way]) -> ForwardingTable:
+    def changes_since(self, older: ForwardingTable) -> Iterator[tuple[Key, Way | None, Way | None]]:
+        """The same by key: thousands of moves a second have no time for values of networks."""
+        yield from self._hosts.differences(older._hosts)
+        yield from self._prefixes.differences(older._prefixes)
+
+    def _changed(self, without: Iterable[Key], also: Mapping[Key, Way]) -> ForwardingTable:
         table = ForwardingTable.__new__(ForwardingTable)
         table._hosts, table._prefixes, table._lengths = self._hosts, self._prefixes, self._lengths
         table._change(tuple(without), also)
         return table
 
-    def _change(self, without: tuple[_Key, ...], also: Mapping[_Key, Way]) -> None:
+    def _change(self, without: tuple[Key, ...], also: Mapping[Key, Way]) -> None:
         hosts = {key: way for key, way in also.items() if isinstance(key, bytes)}
         self._hosts = self._hosts.changed((key for key in without if isinstance(key, bytes)), hosts)
         if len(hosts) < len(also) or any(not isinstance(key, bytes) for key in without):
@@ -181,10 +193,11 @@ class ForwardingTable:
 
 _PrefixKey = tuple[int, int]
 """Bits behind the prefix, and the prefix's own bits with a leading one, which keeps the families apart."""
-_Key = bytes | _PrefixKey
+Key = bytes | _PrefixKey
+"""Of a whole address its octets."""
 
 
-def _key(destination: Destination) -> _Key:
+def _key(destination: Destination) -> Key:
     if isinstance(destination, IPv4Address | IPv6Address):
         return destination.packed
     shift = destination.max_prefixlen - destination.prefixlen
@@ -196,6 +209,11 @@ def _key(destination: Destination) -> _Key:
 def _host(address: bytes) -> Network:
     number = int.from_bytes(address, "big")
     return IPv4Network((number, 32)) if len(address) == 4 else IPv6Network((number, 128))
+
+
+def network_of(key: Key) -> Network:
+    """The prefix that has this key."""
+    return _host(key) if isinstance(key, bytes) else _prefix(key)
 
 
 def _prefix(key: _PrefixKey) -> Network:

@@ -76,7 +76,12 @@ RECENT_SIZE = FIRST_OCTET + OCTETS + LONGEST
 
 def key_of(address: Address) -> bytes:
     """An address in 16 octets. Programs take no IPv6 address that begins like this with an IPv4 one in it."""
-    return address.packed.rjust(KEY_SIZE, b"\0")
+    return key_of_octets(address.packed)
+
+
+def key_of_octets(packed: bytes) -> bytes:
+    """The same for an address of 4 or 16 octets."""
+    return packed.rjust(KEY_SIZE, b"\0")
 
 
 def network_key_of(network: IPv4Network | IPv6Network) -> bytes:

@@ -10,11 +10,11 @@ from collections import deque
 from dataclasses import replace
 
 from tunnel.bpf import layout
-from tunnel.bpf.layout import Exit, KernelPeer, encode_route, key_of, network_key_of
+from tunnel.bpf.layout import Exit, KernelPeer, encode_route, network_key_of
 from tunnel.bpf.system import Map, MapFlag, MapType
 from tunnel.bpf.ways import Ways
 from tunnel.carriers import Carriers
-from tunnel.forwarding import ForwardingTable, Network, Way
+from tunnel.forwarding import ForwardingTable, Key, Way, network_of
 from tunnel.path import HELD, TunnelPath
 from tunnel.plane import Carrier
 
@@ -134,32 +134,35 @@ class KernelRoutes:
         """Change what is not as in `table`."""
         older, self._table = self._table, table
         values: dict[int, bytes] = {}  # all destinations of a mobile node share one way
-        for prefix, old, new in table.changed_since(older):
+        for key, old, new in table.changes_since(older):
+            same = old is not None and new is not None and old.path == new.path
             if new is None:
-                self._remove(prefix)
+                self._remove(key)
             else:
-                self.lanes.take(new.path)
-                self._put(prefix, new, carriers, values)
-            if old is not None:
+                if not same:
+                    self.lanes.take(new.path)
+                self._put(key, new, carriers, values)
+            if old is not None and not same:
                 self.lanes.give_back(old.path)
 
     def resolve(self, carriers: Carriers) -> None:
         """The carriers are others than before: so are own ports and links."""
-        for route in self._table.routes:
-            self._put(route.prefix, route.way, carriers, {})
+        for key, _, way in self._table.changes_since(ForwardingTable()):
+            if way is not None:
+                self._put(key, way, carriers, {})
 
     def close(self) -> None:
         self.lanes.close()
         self.homes.close()
         self.networks.close()
 
-    def _put(self, prefix: Network, way: Way, carriers: Carriers, values: dict[int, bytes]) -> None:
+    def _put(self, key: Key, way: Way, carriers: Carriers, values: dict[int, bytes]) -> None:
         """`values` has those of the ways that were put by the same installation."""
         value = values.get(id(way))
         if value is None:
             value = values[id(way)] = self._value(way, carriers)
-        if not value or not self._write(prefix, value):
-            self._remove(prefix)  # rather no route than the one of before
+        if not value or not self._write(key, value):
+            self._remove(key)  # rather no route than the one of before
 
     def _value(self, way: Way, carriers: Carriers) -> bytes:
         """What programs can do of `way`; empty if that is nothing."""
@@ -182,10 +185,10 @@ class KernelRoutes:
             return None
         return Exit(resolved, link)
 
-    def _write(self, prefix: Network, value: bytes) -> bool:
-        where, key = self._element(prefix)
+    def _write(self, key: Key, value: bytes) -> bool:
+        where, octets = self._element(key)
         try:
-            where.update(key, value)
+            where.update(octets, value)
         except OSError as error:
             if error.errno not in (errno.E2BIG, errno.ENOMEM, errno.ENOSPC):
                 raise
@@ -193,14 +196,14 @@ class KernelRoutes:
             return False
         return True
 
-    def _remove(self, prefix: Network) -> None:
-        where, key = self._element(prefix)
-        where.delete(key)
+    def _remove(self, key: Key) -> None:
+        where, octets = self._element(key)
+        where.delete(octets)
 
-    def _element(self, prefix: Network) -> tuple[Map, bytes]:
-        if prefix.prefixlen == prefix.max_prefixlen:
-            return self.homes, key_of(prefix.network_address)
-        return self.networks, network_key_of(prefix)
+    def _element(self, key: Key) -> tuple[Map, bytes]:
+        if isinstance(key, bytes):
+            return self.homes, layout.key_of_octets(key)
+        return self.networks, network_key_of(network_of(key))
 
 
 def _carrier(path: TunnelPath, carriers: Carriers) -> Carrier | None:
