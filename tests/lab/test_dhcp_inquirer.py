@@ -74,7 +74,7 @@ def test_a_dhcp_server_tells_of_its_portal(
     laptop, router = ends
     server = serving(router, option)
     try:
-        assert asked(laptop, 100) == DhcpSaid("e0", said)
+        assert asked(laptop, 150) == DhcpSaid("e0", said)
     finally:
         server.terminate()
         server.wait()

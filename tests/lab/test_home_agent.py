@@ -23,7 +23,7 @@ import pytest
 
 from runtime.client import ControlClient, ControlError, ErrorKind
 from tests.lab.namespace import Namespace
-from tests.lab.patience import wait_until
+from tests.lab.patience import PATIENCE, wait_until
 from tests.lab.tunnel_ends import inside
 from tunnel.endpoint import Endpoint, EndpointConfig, Role
 from tunnel.envelope import ControlPacket, open_control, seal_control
@@ -126,7 +126,7 @@ class World:
         self.daemon = subprocess.Popen(
             ["ip", "netns", "exec", self.ha.name, *command], stdout=log, stderr=subprocess.STDOUT
         )
-        wait_until(self.serves, "home-agent serves", timeout=15)
+        wait_until(self.serves, "home-agent serves", within=PATIENCE)
         return time.monotonic() - began
 
     def serves(self) -> bool:
@@ -142,7 +142,7 @@ class World:
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self.daemon is not None
         self.daemon.send_signal(number)
-        code = self.daemon.wait(10)
+        code = self.daemon.wait(PATIENCE)
         self.daemon = None
         return code
 
@@ -202,7 +202,7 @@ class Node:
         again()
 
     def answer(self) -> BindingAck:
-        wait_until(lambda: bool(self.inbox), "an answer", timeout=4)
+        wait_until(lambda: bool(self.inbox), "an answer")
         packet, self.arrival = self.inbox.pop(0)
         opened = open_control(packet, {self.opener.association.spi: self.opener}, RFC5555)
         assert not isinstance(opened, Drop), opened
@@ -562,7 +562,7 @@ def test_routes_and_proxies_that_somebody_removed_come_back_with_the_device(lapt
     assert laptop.register(COA4, Ipv4HomeAddress(HOME4)).accepted
     assert world.pings(HOME4, number=1)
     world.ha.sh("ip link del mip-ha0")
-    wait_until(lambda: world.pings(HOME4, number=1) and world.pings(HOME6, number=1), "a new TUN device", 8)
+    wait_until(lambda: world.pings(HOME4, number=1) and world.pings(HOME6, number=1), "a new TUN device")
 
 
 def test_what_another_program_removes_is_heard_of_and_comes_back(laptop: Node) -> None:
@@ -576,7 +576,7 @@ def test_what_another_program_removes_is_heard_of_and_comes_back(laptop: Node) -
     assert str(HOME6) in whole
     world.ha.sh(f"ip route del {HOME4}; ip -6 route del {HOME6}; nft flush table inet home_agent")
     assert world.ha.sh(show) != whole
-    wait_until(lambda: world.ha.sh(show) == whole, "what was removed", 30)
+    wait_until(lambda: world.ha.sh(show) == whole, "what was removed")
 
 
 def test_operators_see_and_drop_bindings(laptop: Node) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from lab.namespaces import STATE
 from lab.plan import SWITCH, far_end
 from lab.registry import Entry, running_labs
 from tests.lab.conftest import MNCTL_LAB, ROOT, LabUnderTest, mnctl_lab, unique_name
+from tests.lab.patience import PATIENCE, wait_until
 
 
 def traces() -> list[str]:
@@ -40,13 +40,18 @@ def processes_in(namespace: str) -> list[int]:
     return found
 
 
-def eventually(condition: Callable[[], bool], within: float = 10.0) -> bool:
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+def begun_by(pid: int) -> list[Entry]:
+    """The labs whose supervisor descends from that process."""
+    return [lab for lab in running_labs() if pid in ancestors(lab.pid)]
+
+
+def ancestors(pid: int) -> Iterator[int]:
+    while pid > 1:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:  # it has ended meanwhile
+            return
+        yield pid
 
 
 def entry(name: str) -> Entry | None:
@@ -68,7 +73,7 @@ def test_nothing_is_left_when_the_supervisor_ends(plain_topology: Path, number: 
     namespace = os.readlink(f"/proc/{lab.pid}/ns/pid")
     assert len(processes_in(namespace)) > 10
     os.kill(lab.pid, number)
-    assert eventually(lambda: not processes_in(namespace))
+    wait_until(lambda: not processes_in(namespace), "every process has ended")
     assert entry(name) is None
     assert traces() == []
 
@@ -103,9 +108,9 @@ def test_exec_keeps_input_output_and_exit_code(plain_lab: LabUnderTest) -> None:
 def test_exec_dies_with_the_lab(plain_topology: Path) -> None:
     lab = LabUnderTest(up(plain_topology))
     sleeper = subprocess.Popen([*MNCTL_LAB, "exec", "--lab", lab.name, "mn", "--", "sleep", "60"], cwd=ROOT)
-    lab.wait_for("mn", "pgrep", "sleep")
+    lab.wait_for("mn", "pgrep", "-f", "^sleep 60$")
     mnctl_lab("down", "--lab", lab.name)
-    assert sleeper.wait(10) != 0
+    assert sleeper.wait(PATIENCE) != 0
 
 
 def test_the_list_shows_labs_and_scenarios(plain_lab: LabUnderTest) -> None:
@@ -161,17 +166,16 @@ def test_a_service_that_does_not_start_is_told(plain_topology: Path, tmp_path: P
 def test_a_run_that_is_interrupted_leaves_nothing(
     plain_topology: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    known = {lab.name for lab in running_labs()}
     scenario = tmp_path / "wait.toml"
     scenario.write_text(f'title = "t"\ntopology = "{plain_topology}"\nstep = [{{ wait = 30 }}]')
     run = subprocess.Popen(
         [*MNCTL_LAB, "run", str(scenario)], cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
     )
-    assert eventually(lambda: any(lab.name not in known for lab in running_labs()))
-    (lab,) = (lab for lab in running_labs() if lab.name not in known)
+    wait_until(lambda: bool(begun_by(run.pid)), "the lab is there")
+    (lab,) = begun_by(run.pid)
     namespace = os.readlink(f"/proc/{lab.pid}/ns/pid")
     # Ctrl-C goes to the whole process group of the terminal; the others go to one process.
     os.killpg(run.pid, number) if number is signal.SIGINT else run.send_signal(number)
-    assert run.wait(20) != 0
-    assert eventually(lambda: not processes_in(namespace))
+    assert run.wait(PATIENCE) != 0
+    wait_until(lambda: not processes_in(namespace), "every process has ended")
     assert traces() == []

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
+import socket
 import subprocess
 import sys
-import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from random import SystemRandom
 
 import pytest
 
 from lab.streams.journal import RECORD
 from tests.lab.conftest import ROOT
+from tests.lab.patience import PATIENCE, wait_until
 
 LOOPBACK = ["127.0.0.1", "::1"]
 
@@ -27,22 +29,26 @@ def records(path: Path) -> list[tuple[int, int, int]]:
 
 
 def wait_for_records(path: Path, count: int) -> None:
-    deadline = time.monotonic() + 20
-    while not path.exists() or path.stat().st_size < count * RECORD.size:
-        assert time.monotonic() < deadline, f"{path} has too few records"
-        time.sleep(0.01)
+    wait_until(lambda: path.exists() and path.stat().st_size >= count * RECORD.size, f"{count} in {path}")
 
 
 def finish(*programs: subprocess.Popen[bytes]) -> None:
     for program in programs:
         program.send_signal(signal.SIGTERM)
     for program in programs:
-        assert program.wait(20) == 0
+        assert program.wait(PATIENCE) == 0
 
 
 @pytest.fixture
 def port() -> int:
-    return 20000 + (os.getpid() + time.monotonic_ns() // 1000) % 20000
+    """Nobody's at this moment, and none that the kernel gives to those who do not ask for one."""
+    for number in SystemRandom().sample(range(10000, 32000), 100):
+        with ExitStack() as trial, suppress(OSError):
+            for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                    trial.enter_context(socket.socket(family, kind)).bind((address, number))
+            return number
+    raise AssertionError("no port is free")
 
 
 @pytest.mark.parametrize("address", LOOPBACK)
@@ -54,7 +60,7 @@ def test_a_bulk_transfer_sums_what_both_ends_sent(tmp_path: Path, address: str, 
     connect = start("bulk", "connect", f"--to={address}", *common, *files[1])
     wait_for_records(tmp_path / "connect", 50)
     finish(connect)
-    assert accept.wait(20) == 0
+    assert accept.wait(PATIENCE) == 0
     results = [json.loads((tmp_path / f"{end}.result").read_text()) for end in ("accept", "connect")]
     assert all(result["whole"] and result["error"] is None for result in results)
     assert results[0]["received"] == results[1]["sent"] == 3000 * len(records(tmp_path / "accept"))
@@ -69,7 +75,7 @@ def test_a_broken_transfer_says_so(tmp_path: Path, port: int) -> None:
     wait_for_records(tmp_path / "c", 5)
     accept.kill()
     accept.wait()
-    assert connect.wait(20) == 0
+    assert connect.wait(PATIENCE) == 0
     result = json.loads((tmp_path / "c.result").read_text())
     assert not result["whole"]
     assert result["error"]
@@ -83,7 +89,7 @@ def test_an_echo_hears_all_that_it_said(tmp_path: Path, address: str, port: int)
     connect = start("echo", "connect", *words, *files)
     wait_for_records(tmp_path / "j", 50)
     finish(connect)
-    assert accept.wait(20) == 0
+    assert accept.wait(PATIENCE) == 0
     result = json.loads((tmp_path / "r").read_text())
     found = records(tmp_path / "j")
     assert (result["whole"], result["error"], result["received"]) == (True, None, 64 * len(found))

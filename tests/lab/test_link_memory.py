@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address, ip_network
@@ -15,6 +14,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 
 from tests.lab.namespace import Namespace
+from tests.lab.patience import wait_until
 from tunnel.link_filter import Towards, Watch
 from tunnel.link_memory import LinkMemory
 from tunnel.link_sender import send_on_link
@@ -45,13 +45,14 @@ def ends() -> Iterator[tuple[Namespace, Namespace]]:
 
 
 def kept(memory: LinkMemory, wanted: int) -> list[bytes]:
-    """What was kept of UDP, when it is so many packets, or after some seconds."""
+    """What was kept of UDP, when it is so many packets."""
     found: list[bytes] = []
-    for _ in range(500):
-        found += [packet for packet in memory.take(NETWORKS, 0.0) if UDP in parsed(packet)]
-        if len(found) >= wanted:
-            break
-        time.sleep(0.01)
+
+    def all_of_them() -> bool:
+        found.extend(packet for packet in memory.take(NETWORKS, 0.0) if UDP in parsed(packet))
+        return len(found) >= wanted
+
+    wait_until(all_of_them, f"{wanted} packets are kept")
     return found
 
 

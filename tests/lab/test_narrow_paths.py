@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
+from tests.lab.patience import PATIENCE
 from tests.lab.tunnel_ends import (
     AGENT4,
     AGENT6,
@@ -84,7 +85,7 @@ def transfer(source: End, sink: End, version: int, size: int) -> None:
             sender.bind((home_of(version), 0))
             sender.connect(listener.getsockname())
             sender.sendall(os.urandom(size))
-        reader.join(10)
+        reader.join(PATIENCE)
     assert len(received) == size
 
 
@@ -139,7 +140,7 @@ def test_a_forged_packet_too_big_changes_nothing_that_the_mobile_node_sends(
             route = subprocess.run(command.split(), capture_output=True, text=True, check=True).stdout
             assert "mtu" in route, "if the kernel has not believed it, this shows nothing"
         with ends.home_agent.capture("one") as capture:
-            command = f"ip netns exec {ends.mobile_node.namespace} ping -6 -c1 -W2 -M do -s 1352"
+            command = f"ip netns exec {ends.mobile_node.namespace} ping -6 -c1 -W{PATIENCE:g} -M do -s 1352"
             command += f" -I {home_of(6)} {cn_of(6)}"
             assert subprocess.run(command.split(), capture_output=True).returncode == 0
             sizes = [len(capture.recv(65536))]

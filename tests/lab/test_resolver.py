@@ -22,7 +22,7 @@ ZONE = [
 # Runs in a namespace with a private /etc/resolv.conf; prints what the resolver found, as JSON.
 INSIDE = textwrap.dedent(
     """
-    import asyncio, json, subprocess, sys, time
+    import asyncio, contextlib, json, socket, subprocess, sys, time
     from mn_agent.discovery import ByName, ByService
     from mn_agent.resolver import ResolutionError, Resolver
 
@@ -39,19 +39,23 @@ INSIDE = textwrap.dedent(
     }
 
     async def ask(question):
-        for attempt in range(20):
-            try:
-                found = await Resolver(0x4D4E).find(question)
-                return [[a.name, str(a.ipv6), str(a.ipv4), a.port] for a in found]
-            except ResolutionError as error:
-                if "refused" not in str(error).lower() or attempt == 19:
-                    return str(error)
-            await asyncio.sleep(0.05)
+        try:
+            found = await Resolver(0x4D4E).find(question)
+            return [[a.name, str(a.ipv6), str(a.ipv4), a.port] for a in found]
+        except ResolutionError as error:
+            return str(error)
+
+    def until_it_serves():
+        for _ in range(600):
+            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", 53)):
+                return
+            time.sleep(0.05)
 
     async def main():
         return {name: await ask(question) for name, question in questions.items()}
 
     try:
+        until_it_serves()
         print(json.dumps(asyncio.run(main())))
     finally:
         server.terminate()

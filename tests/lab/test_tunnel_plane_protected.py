@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from tests.lab.tunnel_ends import (
     TIERS,
     TO_HOME_AGENT,
     TO_MOBILE_NODE,
+    End,
     Tier,
     Tunnel,
     cn_of,
@@ -214,11 +216,19 @@ def test_payload_under_lost_keys_does_not_crowd_signalling_out(tier: Tier) -> No
         mobile_node, home_agent = ends.mobile_node, ends.home_agent
         lost = PayloadSealer(replace(TO_HOME_AGENT, spi=0x0C0C_0001))
         update = IPv6Header(CARE_OF6["one"], AGENT6, 135, 24).encode() + bytes(24)
+
+        def is_read(number: int) -> bool:
+            """Nearly all of so many packets."""
+            flood = home_agent.plane.counters().drops.get("control-flood", 0)
+            return flood + len(home_agent.control) > number - 1500
+
         with mobile_node.socket(socket.AF_INET6, socket.SOCK_RAW, 50) as old:
             for number in range(12_000):
                 old.sendto(lost.seal(b""), (str(AGENT6), 0))
                 if number % 50 == 0:
                     time.sleep(0.002)
+                if number % 400 == 0:  # what overflows in the kernel, where nobody reads, is no question here
+                    wait_until(partial(is_read, number), "it is read")
                 if number % 400 == 200:
                     mobile_node.underlays["one6"].send_control(AGENT6, 0, update)
 
@@ -232,14 +242,18 @@ def test_payload_under_lost_keys_does_not_crowd_signalling_out(tier: Tier) -> No
 # ---- port 4500 and NATs -------------------------------------------------------------------------
 def test_port_4500_is_shared_with_keepalives_and_ike(ends: Tunnel) -> None:
     home_agent = ends.home_agent
-    before = dict(home_agent.plane.counters().drops)
+    before = of_peers(home_agent)
     with ends.mobile_node.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         for datagram in (b"\xff", bytes(4) + b"IKE_SA_INIT", b"", b"\xff" * 3):
             other.sendto(datagram, (str(AGENT4), 4500))
     wait_until(lambda: home_agent.plane.counters().drops.get("ike-unsupported") == 1, "IKE is counted")
     wait_until(lambda: home_agent.plane.counters().drops.get("esp-malformed") == 2, "so is garbage")
-    after = home_agent.plane.counters().drops
-    assert sum(after.values()) == sum(before.values()) + 3, "a keepalive is no refusal"
+    assert of_peers(home_agent) == before + 3, "a keepalive is no refusal"
+
+
+def of_peers(end: End) -> int:
+    """How much was refused, less what the own kernel says on a new device at times of its choosing."""
+    return sum(n for reason, n in end.plane.counters().drops.items() if reason != "link-local-or-multicast")
 
 
 @pytest.mark.requirement("R136b")
@@ -253,17 +267,26 @@ def test_the_home_agent_learns_the_port_of_a_nat_from_an_authentic_packet_only(t
         inner = IPv4Header(HOME4, CN4, 17, 60).encode() + bytes(40)
         with mobile_node.socket(socket.AF_INET, socket.SOCK_DGRAM) as mapping:
             mapping.bind((str(CARE_OF4["one"]), 40123))
-            forged = sealer.seal(inner)[:-1] + b"\0"
+            sealed = sealer.seal(inner)
+            forged = sealed[:-1] + bytes([sealed[-1] ^ 0xFF])
             for _ in range(50):
                 mapping.sendto(forged, (str(AGENT4), 4500))
             wait_until(lambda: home_agent.plane.counters().drops.get("esp-bad-icv") == 50, "50 refusals")
             assert exchange(mobile_node, home_agent, 4, b"unmoved") == b"unmoved"
             mapping.sendto(sealer.seal(b""), (str(AGENT4), 4500))
-            time.sleep(0.1)
+            mapping.settimeout(0.1)
+            heard: list[bytes] = []
+
+            def is_sent_to() -> bool:
+                """Whether what the home agent sends now goes there: it may not have read the packet yet."""
+                there.sendto(SECRET, (str(HOME4), 9))
+                heard.extend(filter(None, (received_or_none(mapping),)))
+                return bool(heard)
+
             with home_agent.socket(socket.AF_INET, socket.SOCK_DGRAM) as there:
                 there.bind((str(CN4), 5000))
-                there.sendto(SECRET, (str(HOME4), 9))
-            esp, _ = mapping.recvfrom(2000)
+                wait_until(is_sent_to, "the home agent sends to the port that it hears from")
+            esp = heard[0]
         opened = PayloadOpener(TO_MOBILE_NODE).open(esp)
         assert isinstance(opened, tuple)
         assert opened[1].endswith(SECRET)
