@@ -190,25 +190,28 @@ def _address(body: bytes) -> tuple[int, LinkAddress]:
     flags = number_in(found.get(AddressAttribute.FLAGS)) or short_flags
     duplicate = bool(flags & _DUPLICATE)
     tentative = bool(flags & _TENTATIVE) and not flags & _OPTIMISTIC
+    preferred, valid_until = _lifetimes(found.get(AddressAttribute.LIFETIMES, b""))
     address = LinkAddress(
         address=ip_address(found.get(AddressAttribute.LOCAL) or found[AddressAttribute.ADDRESS]),
         prefix_length=length,
         tentative=tentative or duplicate,
-        deprecated=bool(flags & _DEPRECATED),
+        # The flag can be two minutes late (another advertisement within milliseconds); the lifetime never is.
+        deprecated=bool(flags & _DEPRECATED) or not preferred,
         # The same bit says "secondary" for IPv4.
         temporary=family == socket.AF_INET6 and bool(flags & _TEMPORARY),
         protocol=number_in(found.get(AddressAttribute.PROTOCOL)) or 0,
-        valid_until=_valid_until(found.get(AddressAttribute.LIFETIMES, b"")),
+        valid_until=valid_until,
     )
     return index, address
 
 
-def _valid_until(lifetimes: bytes) -> float | None:
-    if len(lifetimes) < rtnetlink.LIFETIMES.size:
-        return None
-    _, seconds, _, _ = rtnetlink.LIFETIMES.unpack_from(lifetimes)
+def _lifetimes(attribute: bytes) -> tuple[bool, float | None]:
+    """Whether the address is still preferred, and when it ends in seconds of CLOCK_BOOTTIME; None: never."""
+    if len(attribute) < rtnetlink.LIFETIMES.size:
+        return True, None
+    preferred, seconds, _, _ = rtnetlink.LIFETIMES.unpack_from(attribute)
     forever = seconds == rtnetlink.FOREVER
-    return None if forever else time.clock_gettime(time.CLOCK_BOOTTIME) + float(seconds)
+    return preferred > 0, None if forever else time.clock_gettime(time.CLOCK_BOOTTIME) + float(seconds)
 
 
 def _routers(body: bytes) -> tuple[tuple[int, DefaultRouter], ...]:

@@ -167,6 +167,48 @@ def test_a_tentative_address_is_seen_as_such_and_an_optimistic_one_as_usable(nod
     assert optimistic["2001:db8:7::2"] is False
 
 
+ADVERTISED = ip_network("2001:db8:7::/64")
+
+
+def advertise(node: Namespace, lifetime: int, preferred: int) -> None:
+    """A router advertisement on the link of e0: `lifetime` of the router, `preferred` of its prefix."""
+
+    def send() -> None:
+        head = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, lifetime, 0, 0)
+        prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 86400, preferred, 0)
+        with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as router:
+            router.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+            everybody = ("ff02::1", 0, 0, socket.if_nametoindex("r0"))
+            router.sendto(head + prefix + ADVERTISED.network_address.packed, everybody)
+
+    node.run(send)
+
+
+def test_a_router_that_resigns_and_a_prefix_that_is_given_up_show_at_once(node: Namespace) -> None:
+    """RFC 6275 section 11.5.1, by what the kernel makes of router advertisements."""
+    node.sh("sysctl -qw net.ipv6.conf.e0.accept_ra=2 net.ipv6.conf.e0.accept_ra_from_local=1")
+    ready = "for end in e0 r0; do until ip -6 addr show dev $end | grep -q fe80; do sleep 0.01; done; done"
+    node.sh(f"ip link set r0 up; {ready}")
+
+    async def body(diary: Diary) -> None:
+        def standing() -> list[bool] | None:
+            """Of the advertised addresses, whether they are deprecated; None without a router."""
+            if not diary.snapshots or not (e0 := link(diary.newest)).routers:
+                return None
+            return [a.deprecated for a in e0.addresses if a.address in ADVERTISED]
+
+        for lifetime, preferred, expected in (
+            (1800, 3600, [False]),
+            (0, 3600, None),
+            (1800, 0, [True]),
+            (1800, 3600, [False]),
+        ):
+            await asyncio.to_thread(advertise, node, lifetime, preferred)
+            await until(lambda expected=expected: standing() == expected, limit=30.0)  # type: ignore[misc]
+
+    watched(node, body)
+
+
 def test_routes_over_several_next_hops_are_several_routers(node: Namespace) -> None:
     node.sh(
         "ip link set r0 up; ip link set r1 up; "
