@@ -105,8 +105,8 @@ def desired(around: Surroundings) -> tuple[Action, ...]:
         ConfigureEndpoint(endpoint(around)),
         InstallRoutes(routes(around)),
         ConfigureKernel(kernel(around)),
-        WatchLink(watched(around)),
         AnnounceHome(*announced(around)),
+        WatchLink(watched(around)),
         ExpectLinks(tuple(_links(around))),
     )
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from movement.links import LinkReader
 from movement.neighbours import Place, filter_for, neighbour_in
 from movement.snapshot import Snapshot
-from wire import rtnetlink
+from wire import nfnetlink, rtnetlink
 from wire.netlink import Message, attributes, number_in, split, text_in
 from wire.rtnetlink import Kind, RuleAttribute
 
@@ -35,11 +35,6 @@ _SO_ATTACH_FILTER = 26
 _SOL_NETLINK, _ADD_MEMBERSHIP, _SO_RCVBUFFORCE = 270, 1, 33
 _MAIN_TABLE = 254
 _UP = 0x1
-
-_NETFILTER, _NFTABLES_GROUP, _NFTABLES = 12, 7, 10
-_NFT_FIXED, _NFT_TABLE_NAME = 4, 1
-_NFT_DELETIONS = frozenset({2, 5, 8, 11})
-"""Of tables, chains, rules, sets: all of them name their table in the attribute _NFT_TABLE_NAME."""
 
 REST = 4.0
 """A reading is paid for with this many times its processor time, in which nothing is read ..."""
@@ -100,7 +95,7 @@ class Watcher:
         """Begin to listen, in the running event loop, and report the first snapshot."""
         self._listen(socket.NETLINK_ROUTE, _GROUPS, self._route_message)
         if self._ours.nft_table and self._on_foreign_change is not None:
-            self._listen(_NETFILTER, (_NFTABLES_GROUP,), self._nftables_message)
+            self._listen(nfnetlink.PROTOCOL, (nfnetlink.NOTIFICATIONS,), self._nftables_message)
         self._neighbours = self._listen(
             socket.NETLINK_ROUTE, (_NEIGHBOURS,), self._neighbour_message, filter_for(())
         )
@@ -208,11 +203,11 @@ class Watcher:
 
     def _nftables_message(self, message: Message) -> None:
         """Our own replacement of the table removes and creates it: only the last word counts."""
-        name = text_in(attributes(message.body, _NFT_FIXED).get(_NFT_TABLE_NAME))
-        if message.kind >> 8 != _NFTABLES or name != self._ours.nft_table:
+        name = text_in(attributes(message.body, nfnetlink.FIXED_SIZE).get(nfnetlink.TABLE_NAME))
+        if message.kind >> 8 != nfnetlink.NF_TABLES or name != self._ours.nft_table:
             return
         gone = f"the nft table {self._ours.nft_table} was changed"
-        if message.kind & 0xFF in _NFT_DELETIONS:
+        if message.kind & 0xFF in nfnetlink.DELETIONS:
             self._interference(gone)
         elif gone in self._foreign:
             self._foreign.remove(gone)

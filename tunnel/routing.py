@@ -10,8 +10,6 @@ that no event that was missed can do harm.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +18,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-from tunnel import rtmessages
+from tunnel import nftables, rtmessages
 from tunnel.census import Census
 from tunnel.forwarding import Destination
 from tunnel.guard import Guard
@@ -38,14 +36,13 @@ from tunnel.rtmessages import Change, Device
 from tunnel.rtnetlink import Rtnetlink, interface_index
 
 STATE_FILE = "kernel.json"
-_NFT_TIMEOUT = 10.0
 
 
 class KernelState:
     """The kernel configuration of one role in this network namespace.
 
     `path` is a small file, best on a tmpfs, that outlives this process. Calls block for about a
-    millisecond, and for ten when the guard changes (nft runs). They raise KernelError after doing
+    millisecond, and for ten when there is another guard (nft runs). They raise KernelError after doing
     all that could be done.
     """
 
@@ -197,23 +194,18 @@ class KernelState:
             return 0
         if guard is None:
             return self._remove_guard()
-        _nft(f"table inet {guard.table}\ndelete table inet {guard.table}\n{guard.text}", "install the guard")
+        nftables.install(guard.table, guard.text)
         self.guard_changed_at = time.clock_gettime(time.CLOCK_BOOTTIME)
-        self._guard, self._guard_listing = guard, self._reader.submit(_listed, guard.table)
+        self._guard, self._guard_listing = guard, self._reader.submit(nftables.listed, guard.table)
         return 1
 
     def _guard_is_there(self, guard: Guard) -> bool:
         listing = self._guard_listing
-        return listing is not None and _listed(guard.table) == listing.result()
+        return listing is not None and nftables.listed(guard.table) == listing.result()
 
     def _remove_guard(self) -> int:
-        """A host without nft has no table of ours."""
         self._guard = self._guard_listing = None
-        if shutil.which("nft") is None:
-            return 0
-        name = self._owner.value
-        _nft(f"table inet {name}\ndelete table inet {name}\n", "remove the guard")
-        return 1
+        return int(nftables.remove(self._owner.value))
 
 
 def cleanup(state_dir: Path, owner: Owner = Owner.MOBILE_NODE) -> None:
@@ -287,27 +279,3 @@ def _each_proxy(
         index = index_of(proxy.device)
         if index is not None:
             yield make(proxy, index)
-
-
-def _listed(table: str) -> str:
-    """The table as nft shows it, without counters; empty if it does not exist."""
-    done = _run(["nft", "--stateless", "list", "table", "inet", table], "")
-    return done.stdout if done.returncode == 0 else ""
-
-
-def _nft(text: str, what: str) -> None:
-    done = _run(["nft", "-f", "-"], text)
-    if done.returncode:
-        why = next(iter(done.stderr.strip().splitlines()), f"nft exits with {done.returncode}")
-        raise KernelError(what, why, "the kernel needs nf_tables with fib and exthdr; run as root")
-
-
-def _run(command: list[str], text: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=_NFT_TIMEOUT, check=False
-        )
-    except FileNotFoundError:
-        raise KernelError("run nft", "it is not installed", "apt-get install nftables") from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise KernelError("run nft", str(error), "see dmesg") from None
