@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.namespace import Namespace
+from tests.lab.patience import wait_until
 from tunnel.alterations import Alterations
 from tunnel.guests import NO_GUESTS, Guest
 from tunnel.kernel import (
@@ -260,7 +261,8 @@ def test_without_the_tun_device_traffic_is_unreachable_and_repair_brings_it_back
     tun, state = world.tun(), world.state()
     world.apply(state, config())
     tun.close()
-    assert set(routes_to(world.mn, destinations)) == {"unreachable"}
+    # The kernel takes a moment to forget a device.
+    wait_until(lambda: set(routes_to(world.mn, destinations)) == {"unreachable"}, "routes without the device")
     with pytest.raises(KernelError, match="no such device"):
         world.mn.run(state.repair)
     assert set(routes_to(world.mn, destinations)) == {"unreachable"}

@@ -1,4 +1,4 @@
-"""rtnetlink messages: there and back, and beside those of pyroute2, which has another author."""
+"""Messages of rtnetlink and nfnetlink: there and back, and beside those of pyroute2 by another author."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES
+from pyroute2.netlink.nfnetlink.nftsocket import NFPROTO_INET, NFT_MSG_DELTABLE, nft_table_msg
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -32,6 +34,7 @@ from wire.netlink import (
     text,
     text_in,
 )
+from wire.nfnetlink import table_removal
 
 INET, INET6 = 2, 10
 HOME4, HOME6 = IPv4Address("203.0.113.77"), IPv6Address("2001:db8:99::77")
@@ -176,3 +179,14 @@ def test_an_attribute_that_is_not_there_has_no_number_and_no_text() -> None:
     assert number_in(None) is None
     assert text_in(None) == ""
     assert text_in(text("eth0")) == "eth0"
+
+
+def test_the_removal_of_a_table_is_a_batch_of_one_deletion_that_is_answered() -> None:
+    begin, deletion, end = split(table_removal("mn_agent"))
+    assert [one.sequence for one in (begin, deletion, end)] == [1, 2, 3]
+    assert [one.kind for one in (begin, end)] == [16, 17], "NFNL_MSG_BATCH_BEGIN and _END"
+    assert begin.body == end.body == bytes((0, 0, 0, NFNL_SUBSYS_NFTABLES))
+    assert deletion.kind == NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE
+    assert deletion.flags == REQUEST | ACK
+    fields, said = {"nfgen_family": NFPROTO_INET}, [("NFTA_TABLE_NAME", "mn_agent")]
+    assert theirs(nft_table_msg, deletion.kind, deletion.flags, fields, said)[16:] == deletion.body
