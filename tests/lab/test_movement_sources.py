@@ -204,7 +204,7 @@ def test_a_router_that_resigns_and_a_prefix_that_is_given_up_show_at_once(node: 
             (1800, 3600, [False]),
         ):
             await asyncio.to_thread(advertise, node, lifetime, preferred)
-            await until(lambda expected=expected: standing() == expected, limit=30.0)  # type: ignore[misc]
+            await until(lambda expected=expected: standing() == expected)  # type: ignore[misc]
 
     watched(node, body)
 
