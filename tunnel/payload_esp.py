@@ -14,6 +14,7 @@ import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -112,15 +113,14 @@ class PayloadSealer:
         if following - 1 > MAX_SEQUENCE:
             raise AssociationExhausted
         self.next_sequence = following
-        encrypt_into, pack, salt = self._encrypt_into, _HEAD.pack, self._salt
-        spi, instance = self._spi, self._instance
+        encrypt_into, pack = self._encrypt_into, _SEQUENCE.pack
+        spi, instance, nonce = self._spi.to_bytes(4, "big"), self._instance, self._salt + self._instance
         for sequence, start in zip(range(first, following), range(0, length, width), strict=True):
-            row = rows[start : start + width]
+            row, number = rows[start : start + width], pack(sequence)
             begin, end = end, end + len(row) + SEALED_BEFORE + SEALED_AFTER
-            head = pack(spi, sequence, instance, sequence)
-            body = begin + SEALED_BEFORE
-            target[begin:body] = head
-            encrypt_into(salt + head[ESP_HEADER:], row, head[:ESP_HEADER], target[body:end])
+            head, body = spi + number, begin + SEALED_BEFORE
+            target[begin:body] = head + instance + number
+            encrypt_into(nonce + number, row, head, target[body:end])
         return end
 
     def _next_head(self) -> bytes:
@@ -129,6 +129,12 @@ class PayloadSealer:
             raise AssociationExhausted
         self.next_sequence = sequence + 1
         return _HEAD.pack(self._spi, sequence, self._instance, sequence)
+
+
+@lru_cache(64)
+def _heads(stride: int) -> struct.Struct:
+    """SPI, sequence number and IV of a packet, and whatever there is until the next one."""
+    return struct.Struct(f"!4sI8s{stride - SEALED_BEFORE}x")
 
 
 class PayloadOpener:
@@ -171,11 +177,52 @@ class PayloadOpener:
         if not newest and not window.check(sequence):
             return REPLAYED
         try:
-            self._decrypt_into(
-                self._salt + head[ESP_HEADER:], esp[SEALED_BEFORE:], head[:ESP_HEADER], target
-            )
+            self._decrypt_into(self._salt + head[ESP_HEADER:], esp[SEALED_BEFORE:], head[:ESP_HEADER], target)
         except InvalidTag:
             return BAD_ICV
         self.newest = newest
         window.accept(sequence)
         return None
+
+    def open_rows(
+        self, packets: memoryview, stride: int, size: int, target: memoryview
+    ) -> tuple[int, Drop | None]:
+        """Open packets of `size` octets, one every `stride`, as long as each is like the first and newer.
+
+        Their inner packets and trailers follow each other in `target`. Returns how many there are, and why
+        the one behind them is refused; None if that has to be asked of `open_into`, or there is none.
+        """
+        if size < _SHORTEST or size % PAYLOAD_ESP_ALIGNMENT:
+            return 0, None
+        decrypt_into, salt, highest = self._decrypt_into, self._salt, self.window.highest
+        width, end, begin, refused = size - SEALED_BEFORE - SEALED_AFTER, 0, 0, None
+        sequences: list[int] = []
+        association = packets[:4]
+        for spi, sequence, iv in _heads(stride).iter_unpack(packets):
+            if sequence <= highest or spi != association:
+                break
+            body = begin + SEALED_BEFORE
+            row = target[end : end + width]
+            try:
+                decrypt_into(
+                    salt + iv, packets[body : begin + size], packets[begin : begin + ESP_HEADER], row
+                )
+            except InvalidTag:
+                refused = BAD_ICV
+                break
+            highest = sequence
+            sequences.append(sequence)
+            begin += stride
+            end += width
+        if sequences:
+            self.newest = True
+            self._accept(sequences)
+        return len(sequences), refused
+
+    def _accept(self, sequences: list[int]) -> None:
+        """Numbers that go up, from above all before."""
+        if sequences[-1] - sequences[0] + 1 == len(sequences):
+            self.window.accept_run(sequences[0], sequences[-1])
+            return
+        for sequence in sequences:
+            self.window.accept(sequence)

@@ -133,8 +133,7 @@ class ReceivingPlane(PlaneLoop):
             length, ancillary, _flags, peer = receive(into, _ANCILLARY)
             tos, size = _marks_of(ancillary)
             step = size or length or 1
-            datagrams = (view[start : min(start + step, length)] for start in range(0, length or 1, step))
-            self._opened(self._sealed.open_datagrams(peer, datagrams), tos)
+            self._opened(self._sealed.open_datagrams(peer, view[:length], step), tos)
             taken += length // step + 1
 
     def _drain_raw_ipv4(self, carrier: Carrier, intake: Intake) -> None:
@@ -158,12 +157,10 @@ class ReceivingPlane(PlaneLoop):
             self._arrive(judge, hand_over, inbox.octets, begin, inbox.stride, batch.size, count)
 
     def _drain_raw_ipv6_esp(self, carrier: Carrier, intake: Intake) -> None:
-        inbox, endpoint = self._inbox, self._endpoint
+        inbox = self._inbox
         for batch in inbox.receive(intake.socket):
-            slots = (inbox.slot(number, batch.size) for number in range(batch.first, batch.last))
-            # What has no keys here is signalling at home, which comes through the packet socket as well.
-            packets = (slot for slot in slots if endpoint.has_keys(int.from_bytes(slot[:4], "big")))
-            self._opened(self._sealed.open((batch.peer[0], 0), packets), batch.tos)
+            packets, peer = inbox.slots(batch), (batch.peer[0], 0)
+            self._opened(self._sealed.open(peer, packets, inbox.stride, batch.size), batch.tos)
 
     def _opened(self, opened: Iterable[OpenedRows | Opened], tos: int) -> None:
         endpoint = self._endpoint

@@ -46,3 +46,8 @@ class ReplayWindow:
         else:
             self.bitmap = 1
             self.highest = sequence
+
+    def accept_run(self, first: int, last: int) -> None:
+        """Record all numbers from `first`, which is above `highest`, to `last`."""
+        self.bitmap = (self.bitmap << last - self.highest | (1 << last - first + 1) - 1) & self._mask
+        self.highest = last

@@ -49,3 +49,17 @@ def test_checking_changes_nothing() -> None:
 def test_a_window_below_the_least_size_is_refused() -> None:
     with pytest.raises(ValueError, match="32"):
         ReplayWindow(size=31)
+
+
+@given(sequences, st.integers(1, 100), st.integers(1, 2000))
+def test_a_run_is_accepted_like_its_numbers(numbers: list[int], ahead: int, count: int) -> None:
+    window = ReplayWindow()
+    for number in numbers:
+        if window.check(number):
+            window.accept(number)
+    at_once = ReplayWindow(window.highest, window.bitmap)
+    first = window.highest + ahead
+    for number in range(first, first + count):
+        window.accept(number)
+    at_once.accept_run(first, first + count - 1)
+    assert (at_once.highest, at_once.bitmap) == (window.highest, window.bitmap)

@@ -175,6 +175,10 @@ class Inbox:
                 first, begins = number, bytes(self.slot(number, octets))
         yield first, batch.last
 
+    def slots(self, batch: Batch) -> memoryview:
+        """All of a batch, one every `stride`."""
+        return self._view[batch.first * _SLOT : batch.last * _SLOT]
+
     def slot(self, number: int, size: int) -> memoryview:
         start = number * _SLOT
         return self._view[start : start + size]

@@ -1,16 +1,18 @@
 """Protected payload that arrives in numbers: opened packet by packet, into rows of what belongs together.
 
-Pure. RFC 4303 section 3.4, RFC 3948. Each packet passes the same checks as in `Endpoint.inbound_protected`.
+Pure. RFC 4303 section 3.4, RFC 3948. Each packet passes the checks of `Endpoint.inbound_protected`; the
+association is looked for once for packets that follow each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from tunnel.encapsulation import KEEPALIVE, esp_in
 from tunnel.endpoint import Endpoint
 from tunnel.forwarding import Peer
+from tunnel.keyring import Session
 from tunnel.path import Drop
 from tunnel.payload_esp import SEALED_AFTER, SEALED_BEFORE, trailer
 from tunnel.security import MALFORMED, UNKNOWN_SPI
@@ -34,10 +36,6 @@ class OpenedRows(NamedTuple):
     number: int
 
 
-_NO_ROWS = OpenedRows(0, 0, 0, -1, 0, 0)
-"""What no packet is like."""
-
-
 class Opened(NamedTuple):
     """What was in a packet that is not like its neighbours."""
 
@@ -56,60 +54,73 @@ class SealedRows:
         self.octets = bytearray(_ROOM)
         self._view = memoryview(self.octets)
 
-    def open_datagrams(self, peer: Peer, datagrams: Iterable[memoryview]) -> Iterator[OpenedRows | Opened]:
-        """The same for datagrams of UDP port 4500."""
-        return self._opened(peer, datagrams, self._is_esp)
+    def open_datagrams(self, peer: Peer, train: memoryview, size: int) -> Iterator[OpenedRows | Opened]:
+        """The same for datagrams of UDP port 4500, all of `size` octets but the last, which may be less."""
+        whole = len(train) // size * size
+        yield from self._opened(peer, train[:whole], size, size, self._is_esp)
+        if whole < len(train):
+            rest = train[whole:]
+            yield from self._opened(peer, rest, len(rest), len(rest), self._is_esp)
+        elif not train:
+            self._is_esp(train)  # counts it
 
-    def open(self, peer: Peer, packets: Iterable[memoryview]) -> Iterator[OpenedRows | Opened]:
-        """What authentic packets from `peer` have inside; the others are counted."""
-        return self._opened(peer, packets, _is_taken_for_esp)
+    def open(self, peer: Peer, packets: memoryview, stride: int, size: int) -> Iterator[OpenedRows | Opened]:
+        """What authentic packets from `peer` have inside, each of `size` octets, one every `stride`.
+
+        The others are counted, but for those without keys here: that is signalling at home, which comes
+        through the packet socket as well.
+        """
+        return self._opened(peer, packets, stride, size, self._has_keys)
 
     def _opened(
-        self, peer: Peer, packets: Iterable[memoryview], is_esp: Callable[[memoryview], bool]
+        self, peer: Peer, packets: memoryview, stride: int, size: int, is_ours: Callable[[memoryview], bool]
     ) -> Iterator[OpenedRows | Opened]:
-        """Of an association, and of a row's trailer, is asked again only where they differ."""
-        view, drop = self._view, self._endpoint.drop
-        association, spi, session, heard = b"", 0, None, False
-        rows, number, end, after = _NO_ROWS, 0, 0, b""
-        for esp in packets:
-            length = len(esp)
-            if esp[:4] != association or length <= ESP_HEADER:
-                if not is_esp(esp):
-                    continue
-                association, heard = bytes(esp[:4]), False
-                spi = int.from_bytes(association, "big")
-                session = self._endpoint.receiver(spi)
+        most = _ROOM // max(size - _AROUND, 1) * stride
+        at = 0
+        while at < len(packets):
+            esp = packets[at : at + size]
+            spi = int.from_bytes(esp[:4], "big")
+            session = self._endpoint.receiver(spi) if (is_taken := is_ours(esp)) else None
             if session is None:
-                drop(UNKNOWN_SPI)
+                if is_taken:
+                    self._endpoint.drop(UNKNOWN_SPI)
+                at += stride
                 continue
-            stride = max(length - _AROUND, 0)
-            row = view[end : end + stride]
-            refused = session.opener.open_into(esp, row)
-            if refused is not None:
-                drop(refused)
-                continue
-            if not heard:
+            opened, settled = self._open_some(session, packets[at : at + most], stride, size)
+            if opened:
                 session.hear(peer)
-                heard = session.opener.newest
-            if stride == rows.stride and row[rows.size :] == after and spi == rows.spi:
-                number += 1
+                yield from self._read(spi, size - _AROUND, opened)
+            at += settled * stride
+
+    def _open_some(self, session: Session, packets: memoryview, stride: int, size: int) -> tuple[int, int]:
+        """How many of the first packets are open now, and of how many it is known what they are.
+
+        As many as belong together at once, and what is unlike them by itself.
+        """
+        opened, refused = session.opener.open_rows(packets, stride, size, self._view)
+        if not opened and refused is None:
+            refused = session.opener.open_into(packets[:size], self._view[: max(size - _AROUND, 0)])
+            opened = int(refused is None)
+        if refused is None:
+            return opened, opened
+        self._endpoint.drop(refused)
+        return opened, opened + 1
+
+    def _read(self, spi: int, stride: int, number: int) -> Iterator[OpenedRows | Opened]:
+        """The first `number` rows, those that end alike together."""
+        begin, end = 0, number * stride
+        while begin < end:
+            row = self._view[begin : begin + stride]
+            size, version, count = stride - ESP_TRAILER - row[-2], row[0] >> 4, 1
+            if size >= ESP_TRAILER and version in (4, 6) and row[size:] == trailer(version, size):
+                count = _count_alike(self._view[begin + size : end], stride, stride - size)
+                yield OpenedRows(spi, row[-1], begin, stride, size, count)
             else:
-                if number:
-                    yield rows._replace(number=number)
-                opened = _read(spi, row, end)
-                rows, number = _NO_ROWS, 0
-                if isinstance(opened, OpenedRows):
-                    rows, number, after = opened, 1, bytes(row[opened.size :])
-                elif isinstance(opened, Opened):
-                    yield opened
-                else:
-                    drop(opened)
-            end = rows.begin + number * rows.stride
-            if end + _LARGEST > _ROOM:
-                yield rows._replace(number=number)
-                rows, number, end = _NO_ROWS, 0, 0
-        if number:
-            yield rows._replace(number=number)
+                try:
+                    yield Opened(spi, *split_trailer(bytes(row)))
+                except DecodeError:
+                    self._endpoint.drop(MALFORMED)
+            begin += count * stride
 
     def _is_esp(self, datagram: memoryview) -> bool:
         if len(datagram) > ESP_HEADER and datagram[:4] != _NO_ESP:
@@ -119,19 +130,14 @@ class SealedRows:
             self._endpoint.drop(other)
         return False
 
-
-def _is_taken_for_esp(packet: memoryview) -> bool:
-    """By its protocol number."""
-    return True
+    def _has_keys(self, packet: memoryview) -> bool:
+        return self._endpoint.has_keys(int.from_bytes(packet[:4], "big"))
 
 
-def _read(spi: int, row: memoryview, begin: int) -> OpenedRows | Opened | Drop:
-    """One row at `begin`, or one packet that has to be looked at more closely."""
-    stride = len(row)
-    size, version = stride - ESP_TRAILER - row[-2], row[0] >> 4
-    if size >= ESP_TRAILER and version in (4, 6) and row[size:] == trailer(version, size):
-        return OpenedRows(spi, row[-1], begin, stride, size, 1)
-    try:
-        return Opened(spi, *split_trailer(bytes(row)))
-    except DecodeError:
-        return MALFORMED
+def _count_alike(rows: memoryview, stride: int, octets: int) -> int:
+    """How many rows begin with the same octets as the first."""
+    first, count = rows[:octets], -(-len(rows) // stride)
+    if all(rows[place::stride].tobytes() == bytes((first[place],)) * count for place in range(octets)):
+        return count
+    starts = range(0, len(rows), stride)
+    return next(n for n, start in enumerate(starts) if rows[start : start + octets] != first)
