@@ -52,6 +52,11 @@ class Plan:
     def quick(cls) -> Plan:
         return cls(swaps=10, installs=30)
 
+    @property
+    def seconds(self) -> float:
+        """Of traffic for one row: with calm before and after the swaps."""
+        return self.swaps * self.pace_s + 2 * _CALM_S
+
 
 def run(plan: Plan, say: Say) -> dict[str, object]:
     """The document of benchmarks/results/path_swap.json."""
@@ -59,11 +64,12 @@ def run(plan: Plan, say: Say) -> dict[str, object]:
     rows: list[dict[str, object]] = []
     installs: list[dict[str, object]] = []
     unavailable: dict[str, str] = {}
-    for tier in Tier:
+    for number, tier in enumerate(Tier, 1):
+        say(f"{number}/{len(Tier)}  {tier.value}, about {5 * plan.seconds:.0f} s")
         try:
             installs.append(_installs(plan, tier))
-            say(f"  {installs[-1]}")
-            rows.append(_swaps(plan, tier))
+            say(f"  install() alone: {installs[-1]['median_us']:.0f} us in the median")
+            rows.append(_swaps(plan, tier, say))
             say(f"  {rows[-1]}")
         except Unavailable as reason:
             say(f"  {tier.value}: not here: {reason}")
@@ -93,7 +99,7 @@ def _installs(plan: Plan, tier: Tier) -> dict[str, object]:
     }
 
 
-def _swaps(plan: Plan, tier: Tier) -> dict[str, object]:
+def _swaps(plan: Plan, tier: Tier, say: Say) -> dict[str, object]:
     """Handovers of the real daemons under datagrams both ways, then under TCP; each with and without them."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-path-swap-")))
@@ -107,7 +113,7 @@ def _swaps(plan: Plan, tier: Tier) -> dict[str, object]:
         # A worker does one thing at a time, and two go on in each direction.
         at_mobile = [Worker.start(nodes, stack, "mn", "benchmarks.traffic") for _ in range(2)]
         at_correspondent = [Worker.start(nodes, stack, "cn", "benchmarks.traffic") for _ in range(2)]
-        seconds = plan.swaps * plan.pace_s + 2 * _CALM_S
+        seconds = plan.seconds
         ways = {
             "up": (at_mobile[0], at_correspondent[0], str(HOME4), str(CN4)),
             "down": (at_correspondent[1], at_mobile[1], str(CN4), str(HOME4)),
@@ -124,10 +130,14 @@ def _swaps(plan: Plan, tier: Tier) -> dict[str, object]:
                 for what, n in _counted(sender, receiver).items()
             }
 
+        say("  datagrams without swaps")
         calm = datagrams(lambda: 0)
+        say(f"  datagrams with {plan.swaps} swaps")
         with _captured(nodes, directory) as captures:
             counted = datagrams(lambda: _roam(mobile, plan))
         delays = sorted(_from_answer_to_payload(captures))
+        say(f"  from the answer to the swap: {' '.join(f'{delay:.2f}' for delay in delays)} ms")
+        say("  TCP with swaps, and without")
         with_swaps = _tcp(at_mobile[0], at_correspondent[0], seconds, lambda: _roam(mobile, plan))
         without = _tcp(at_mobile[0], at_correspondent[0], seconds, lambda: 0)
     return {
