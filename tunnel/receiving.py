@@ -73,7 +73,7 @@ class ReceivingPlane(PlaneLoop):
     # ---- the thread: everything below runs in it ---------------------------------------------------------
     @cached_property
     def _inbox(self) -> Inbox:
-        """4 MiB, which a daemon that carries nothing by raw sockets does without."""
+        """A MiB, which a daemon that carries nothing by raw sockets does without."""
         return Inbox()
 
     def _drain_of(self, kind: IntakeKind) -> Drain:
@@ -178,7 +178,7 @@ class ReceivingPlane(PlaneLoop):
         self,
         judge: Judge,
         hand_over: HandOver,
-        octets: bytearray,
+        octets: bytearray | memoryview,
         begin: int,
         stride: int,
         size: int,

@@ -95,7 +95,9 @@ class Joiner:
         return self._view[:end]
 
 
-def runs(octets: bytearray, begin: int, stride: int, size: int, count: int, tail: bytes) -> Iterator[Run]:
+def runs(
+    octets: bytearray | memoryview, begin: int, stride: int, size: int, count: int, tail: bytes
+) -> Iterator[Run]:
     """The runs among `count` datagrams of `size` octets, one every `stride`, and a shorter last one.
 
     Each flow keeps its order; flows may overtake each other, as they may between any two routers.

@@ -211,7 +211,7 @@ class OffloadPlane(PortablePlane):
         self,
         judge: Judge,
         hand_over: HandOver,
-        octets: bytearray,
+        octets: bytearray | memoryview,
         begin: int,
         stride: int,
         size: int,

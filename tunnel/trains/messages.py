@@ -5,7 +5,9 @@ Performs I/O (libc by ctypes). The structures of linux/socket.h are laid out her
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import mmap
 import os
 import socket
 import struct
@@ -15,7 +17,8 @@ from typing import NamedTuple
 
 from tunnel.forwarding import Peer
 
-_MOST = 64
+_MOST_SENT, _MOST_RECEIVED = 64, 192
+"""Messages a system call. Super-packets are joined from what one call brings, so it had better be several."""
 _MESSAGE = struct.Struct("@PIPNPNi0PI0P")
 """struct mmsghdr: name, its length, vector, its length, control, its length, flags; length of the message."""
 _CONTROL_LENGTH, _LENGTH = struct.calcsize("@PIPNP"), struct.calcsize("@PIPNPNi0P")
@@ -28,7 +31,7 @@ _SLOT = 65536 + 2048 + 64
 """Room for any packet; not a power of two, or the slots would compete for the same lines of the caches."""
 _DONTWAIT = socket.MSG_DONTWAIT
 
-_NO_NAMES, _NO_CONTROLS = bytes(_MOST * _NAME), bytes(_MOST * _CONTROL_ROOM)
+_NO_NAMES, _NO_CONTROLS = bytes(_MOST_RECEIVED * _NAME), bytes(_MOST_RECEIVED * _CONTROL_ROOM)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _sendmmsg, _recvmmsg = _libc.sendmmsg, _libc.recvmmsg
@@ -54,7 +57,7 @@ class Outbox:
         self._socket = opened
         self._marks = marks
         self._name = bytearray(_socket_address(opened.family, address))
-        self._vectors = bytearray(_MOST * _VECTOR.size)
+        self._vectors = bytearray(_MOST_SENT * _VECTOR.size)
         self._laid_out = (0, 0)
         self._control = bytearray(_CONTROL.size)
         self._messages = bytearray()
@@ -74,7 +77,7 @@ class Outbox:
         name, vectors = _address_of(self._name), _address_of(self._vectors)
         self._messages = bytearray().join(
             _MESSAGE.pack(name, len(self._name), vectors + i * _VECTOR.size, 1, control, size, 0, 0)
-            for i in range(_MOST)
+            for i in range(_MOST_SENT)
         )
         self._start = _address_of(self._messages)
 
@@ -82,7 +85,7 @@ class Outbox:
         """As `tunnel.plane.TrainSender.send`."""
         self._point(tos)
         first, length = _address_of(rows), len(rows)
-        count = min(-(-length // width), _MOST)
+        count = min(-(-length // width), _MOST_SENT)
         self._lay_out(first, width)
         last = (count - 1) * width
         _VECTOR.pack_into(self._vectors, (count - 1) * _VECTOR.size, first + last, min(width, length - last))
@@ -98,7 +101,7 @@ class Outbox:
         if self._laid_out == (first, width):
             return
         self._laid_out = (first, width)
-        for i in range(_MOST):
+        for i in range(_MOST_SENT):
             _VECTOR.pack_into(self._vectors, i * _VECTOR.size, first + i * width, width)
 
 
@@ -125,14 +128,13 @@ class Inbox:
     stride = _SLOT
 
     def __init__(self) -> None:
-        self.octets = bytearray(_MOST * _SLOT)
-        self._view = memoryview(self.octets)
-        self._names = bytearray(_MOST * _NAME)
-        self._controls = bytearray(_MOST * _CONTROL_ROOM)
-        self._vectors = bytearray(_MOST * _VECTOR.size)
+        self.octets = _lazy_memory(_MOST_RECEIVED * _SLOT)
+        self._names = bytearray(_MOST_RECEIVED * _NAME)
+        self._controls = bytearray(_MOST_RECEIVED * _CONTROL_ROOM)
+        self._vectors = bytearray(_MOST_RECEIVED * _VECTOR.size)
         slots, names = _address_of(self.octets), _address_of(self._names)
         vectors, controls = _address_of(self._vectors), _address_of(self._controls)
-        for i in range(_MOST):
+        for i in range(_MOST_RECEIVED):
             _VECTOR.pack_into(self._vectors, i * _VECTOR.size, slots + i * _SLOT, _SLOT)
         self._blank = b"".join(
             _MESSAGE.pack(
@@ -145,27 +147,28 @@ class Inbox:
                 0,
                 0,
             )
-            for i in range(_MOST)
+            for i in range(_MOST_RECEIVED)
         )
         self._messages = bytearray(self._blank)
         self._lengths = memoryview(self._messages).cast("I")[_LENGTH // 4 :: _MESSAGE.size // 4]
         first, step = _CONTROL_LENGTH // _WORD, _MESSAGE.size // _WORD
         self._controlled = memoryview(self._messages).cast("P")[first::step]
         self._start = _address_of(self._messages)
+        self._used = 0
 
     def receive(self, opened: socket.socket) -> Iterator[Batch]:
-        """Up to 64 messages; BlockingIOError if there is none. The slots are valid until the next call."""
-        self._messages[:] = self._blank
-        self._names[:], self._controls[:] = _NO_NAMES, _NO_CONTROLS
-        count: int = _recvmmsg(opened.fileno(), self._start, _MOST, _DONTWAIT, None)
+        """Up to 192 messages; BlockingIOError if there is none. The slots are valid until the next call."""
+        self._forget_last()
+        count: int = _recvmmsg(opened.fileno(), self._start, _MOST_RECEIVED, _DONTWAIT, None)
         if count < 0:
             raise _failure()
+        self._used = count
         return self._batches(opened.family, count)
 
     def alike(self, batch: Batch, octets: int) -> Iterator[tuple[int, int]]:
         """The parts of a batch, as `first` and `last`, whose messages begin with the same octets."""
         first, last = batch.first * _SLOT, batch.last * _SLOT
-        if all(_is_uniform(self._view[first + i : last : _SLOT].tobytes(), 1) for i in range(octets)):
+        if all(_is_uniform(self.octets[first + i : last : _SLOT].tobytes(), 1) for i in range(octets)):
             yield batch.first, batch.last
             return
         first, begins = batch.first, bytes(self.slot(batch.first, octets))
@@ -177,11 +180,22 @@ class Inbox:
 
     def slots(self, batch: Batch) -> memoryview:
         """All of a batch, one every `stride`."""
-        return self._view[batch.first * _SLOT : batch.last * _SLOT]
+        return self.octets[batch.first * _SLOT : batch.last * _SLOT]
 
     def slot(self, number: int, size: int) -> memoryview:
         start = number * _SLOT
-        return self._view[start : start + size]
+        return self.octets[start : start + size]
+
+    def _forget_last(self) -> None:
+        """Prepare the messages that were used once more; most of the time it is one."""
+        used = self._used
+        for octets, blank, size in (
+            (self._messages, self._blank, _MESSAGE.size),
+            (self._names, _NO_NAMES, _NAME),
+            (self._controls, _NO_CONTROLS, _CONTROL_ROOM),
+        ):
+            octets[: used * size] = blank[: used * size]
+        self._used = 0
 
     def _batches(self, family: int, count: int) -> Iterator[Batch]:
         names, lengths = self._names, self._lengths
@@ -208,6 +222,14 @@ class Inbox:
             return 0
         start = number * _CONTROL_ROOM + _CONTROL_HEADER
         return int.from_bytes(self._controls[start : start + 4], sys.byteorder)
+
+
+def _lazy_memory(size: int) -> memoryview:
+    """Zeros that take no memory before they are written to, and then by single pages."""
+    memory = mmap.mmap(-1, size)
+    with contextlib.suppress(OSError):  # a kernel that knows no others
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memoryview(memory)
 
 
 def _is_uniform(octets: bytes | bytearray, size: int) -> bool:
