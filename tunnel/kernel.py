@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import TypeVar, assert_never
 
@@ -243,15 +244,39 @@ def mobile_node_kernel(
     captured even if there is a home address of one only, since the other would leave in the clear
     (RFC 7359); `leak_ok` permits that.
     """
-    homes = distinct(home_addresses)
-    prefixes = distinct(home_prefixes)
-    links = distinct(uplinks)
+    return _mobile_node_kernel(
+        device,
+        distinct(home_addresses),
+        mtu,
+        mode,
+        distinct(care_of),
+        tuple(local_prefixes),
+        distinct(home_prefixes),
+        distinct(uplinks),
+        leak_ok,
+        distinct(ingress),
+    )
+
+
+@lru_cache(16)  # asked for after every event, and seldom another one than before
+def _mobile_node_kernel(
+    device: str,
+    homes: tuple[Address, ...],
+    mtu: int,
+    mode: RoutingMode,
+    care_of: tuple[Address, ...],
+    local_prefixes: tuple[LocalPrefix, ...],
+    prefixes: tuple[Network, ...],
+    links: tuple[str, ...],
+    leak_ok: bool,
+    ingress: tuple[str, ...],
+) -> KernelConfig:
     captured = tuple(f for f in _FAMILIES if not leak_ok or any(home.version == f for home in homes))
     rules = [*own_rules(), *_home_rules(homes, prefixes)]
     routes = list(_tunnel_routes(device, homes))
     match mode:
         case RoutingMode.LAN:
-            rules += outside_rules(distinct(care_of), links)
+            rules += outside_rules(care_of, links)
             rules += (Rule(family, ALL_LOCAL, TABLE_LOCAL) for family in captured)
             rules += (Rule(family, _ALL, TABLE_TUNNEL) for family in captured)
             routes += local_routes(local_prefixes, prefixes)
@@ -267,7 +292,7 @@ def mobile_node_kernel(
         addresses=homes,
         rules=tuple(rules),
         routes=tuple(routes),
-        guard=guard_of(Owner.MOBILE_NODE.value, homes, (device, *distinct(ingress))),
+        guard=guard_of(Owner.MOBILE_NODE.value, homes, (device, *ingress)),
         sysctls=(*quiet_device(device), *uplink_sysctls(links, mode)),
     )
 
