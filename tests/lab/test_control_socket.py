@@ -22,6 +22,7 @@ import pytest
 from runtime.client import ControlClient, ControlError, ErrorKind
 from runtime.control import MAX_LINE, Request, encode_request
 from runtime.control_server import HISTORY, ControlServer, Method
+from tests.lab.patience import PATIENCE
 
 NOBODY = 65534
 GROUP = "daemon"
@@ -35,6 +36,7 @@ class Daemon:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.changes: list[dict[str, Any]] = []
+        self.under_way = threading.Event()
         self.faults: list[str] = []
         self.loop = asyncio.new_event_loop()
         methods = {
@@ -78,6 +80,7 @@ class Daemon:
         return {"ok": True}
 
     async def _slow(self, params: dict[str, Any]) -> dict[str, object]:
+        self.under_way.set()
         await asyncio.sleep(params.get("seconds") or 0.05)
         return {"ok": True}
 
@@ -106,7 +109,7 @@ def daemon(path: Path) -> Iterator[Daemon]:
 
 def raw(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(5)
+    sock.settimeout(PATIENCE)
     sock.connect(str(path))
     return sock
 
@@ -339,7 +342,7 @@ def test_nobody_there_is_told_apart_from_silence_and_from_a_stranger(path: Path)
         answering.start()
         stranger = error_of(lambda: ControlClient(path).call("status"))
         assert stranger.kind is ErrorKind.VERSION_SKEW
-        answering.join(5)
+        answering.join(PATIENCE)
 
 
 @as_root
@@ -384,7 +387,7 @@ def test_a_method_under_way_hears_of_the_stop(daemon: Daemon) -> None:
 
     asking = threading.Thread(target=ask)
     asking.start()
-    time.sleep(0.2)
+    assert daemon.under_way.wait(PATIENCE)
     daemon.stop()
-    asking.join(5)
+    asking.join(PATIENCE)
     assert answers == [ErrorKind.REFUSED]

@@ -547,7 +547,7 @@ def test_a_node_that_returns_home_is_answered_on_the_home_link_even_while_bound(
             update = BindingUpdate(sequence, 0, FLAGS)
             packet = seal_control(ControlPacket(HOME6, AGENT6, update), laptop.sealer, RFC5555)
             assert underlay.send_control(AGENT6, 0, packet) is None
-            intake.settimeout(2)
+            intake.settimeout(PATIENCE)
             opened = open_control(intake.recv(2048), {laptop.opener.association.spi: laptop.opener}, RFC5555)
             assert not isinstance(opened, Drop)
             assert isinstance(opened.packet.message, BindingAck)

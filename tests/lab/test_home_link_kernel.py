@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import socket
-import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from movement.links import LinkReader
+from tests.lab.patience import PATIENCE, wait_until
 from tests.lab.test_routing_kernel import HOME4, HOME6, World, config, routes_to
 from tunnel.home_kernel import at_home_kernel, returning_kernel
 from tunnel.kernel import MARK, KernelConfig, RoutingMode
@@ -103,7 +103,7 @@ def test_at_home_addresses_are_on_the_link_and_nothing_is_tunnelled_or_guarded(w
     assert "src 203.0.113.77" in world.mn.sh("ip route get 192.0.2.10")
     assert "src 2001:db8:99::77" in world.mn.sh("ip route get 2001:db8:cc::1")
     assert "daddr 2001:db8:99::77" not in world.mn.sh("nft list table inet mn_agent")
-    world.ap.sh("ping -c1 -W1 203.0.113.77; ping -c1 -W1 2001:db8:99::77")
+    world.ap.sh("ping -c1 -w30 203.0.113.77; ping -c1 -w30 2001:db8:99::77")
     assert world.apply(state, at_home()) == 0, "nothing is left to change"
 
 
@@ -116,14 +116,10 @@ def test_without_a_carrier_the_kernel_itself_leads_payload_of_home_into_the_tunn
     for there, home in far.items():
         assert routes_to(world.mn, [there], f"from {home}") == ["e0"]
     world.ap.sh("ip link set e0 down")
-    for there, home in far.items():
-        led = [""]
-        for _ in range(200):
-            led = routes_to(world.mn, [there], f"from {home}")
-            if led == ["mip0"]:
-                break
-            time.sleep(0.05)
-        assert led == ["mip0"]
+    wait_until(
+        lambda: all(routes_to(world.mn, [there], f"from {home}") == ["mip0"] for there, home in far.items()),
+        "both are led into the tunnel",
+    )
 
 
 def test_connections_survive_coming_home_and_leaving_again(world: HomeWorld) -> None:
@@ -223,15 +219,15 @@ def _connected(
     def connect(port: int) -> socket.socket:
         opened = socket.socket(family, socket.SOCK_STREAM)
         opened.bind((home, 0))
-        opened.settimeout(5)
+        opened.settimeout(PATIENCE)
         opened.connect((peer, port))
         return opened
 
     with world.ap.run(listen) as listener:
-        listener.settimeout(5)
+        listener.settimeout(PATIENCE)
         near = world.mn.run(lambda: connect(listener.getsockname()[1]))
         far, _ = listener.accept()
-        far.settimeout(5)
+        far.settimeout(PATIENCE)
         return near, far
 
 

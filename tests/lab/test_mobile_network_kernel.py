@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.namespace import Namespace
+from tests.lab.patience import PATIENCE
 from tests.lab.test_routing_kernel import HOME4, HOME6, World, config, routes_to
 from tunnel.kernel import Address, KernelConfig, LocalPrefix, RoutingMode
 from tunnel.mobile_network import MobileNetwork, with_mobile_network
@@ -77,7 +78,11 @@ def router(
     return with_mobile_network(config(mode, ingress=network.interfaces, **more), network)
 
 
-def read(tun: TunDevice, wanted: bytes, within: float = 2.0) -> bytes | None:
+SOON = 0.5
+"""Seconds in which what should not come would have come."""
+
+
+def read(tun: TunDevice, wanted: bytes, within: float = PATIENCE) -> bytes | None:
     """The next packet out of the TUN device that holds `wanted`."""
     deadline = time.monotonic() + within
     while (left := deadline - time.monotonic()) > 0:
@@ -108,13 +113,13 @@ def udp(namespace: Namespace, address: Address, port: int = 9) -> socket.socket:
         made = socket.socket(family_of(address), socket.SOCK_DGRAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((str(address), port))
-        made.settimeout(0.5)
         return made
 
     return namespace.run(make)
 
 
-def arrives(at: socket.socket, text: bytes) -> bool:
+def arrives(at: socket.socket, text: bytes, within: float = PATIENCE) -> bool:
+    at.settimeout(within)
     try:
         while at.recv(2048) != text:
             pass
@@ -143,8 +148,8 @@ def test_hosts_behind_the_router_reach_it_and_its_home_addresses(world: RouterWo
     world.tun()
     world.apply(world.state(), router())
     for address in (HOME6, HOME4, "2001:db8:77::1", "10.77.0.1"):
-        world.van.sh(f"ping -n -q -c 1 -W 1 {address}")
-    world.mn.sh(f"ping -n -q -c 1 -W 1 {VAN6}; ping -n -q -c 1 -W 1 {VAN4}")
+        world.van.sh(f"ping -n -q -c 1 -W 9 {address}")
+    world.mn.sh(f"ping -n -q -c 1 -W 9 {VAN6}; ping -n -q -c 1 -W 9 {VAN4}")
 
 
 def test_what_the_home_agent_sends_for_nobody_does_not_go_back_to_it(world: RouterWorld) -> None:
@@ -168,10 +173,10 @@ def test_nothing_from_behind_the_router_leaves_in_the_clear(world: RouterWorld) 
     world.van.sh("ip addr add 172.20.0.5/32 dev eth0")
     world.mn.sh("ip route add 172.20.0.5/32 dev lan0")
     udp(world.van, IPv4Address("172.20.0.5")).sendto(b"smuggled", ("192.168.7.1", 9))
-    assert not arrives(at_visited, b"smuggled")
+    assert not arrives(at_visited, b"smuggled", SOON)
     tun.close()
     udp(world.van, VAN4, 10).sendto(b"without a tunnel", ("192.168.7.1", 9))
-    assert not arrives(at_visited, b"without a tunnel")
+    assert not arrives(at_visited, b"without a tunnel", SOON)
 
 
 def test_nobody_on_the_visited_link_enters_a_mobile_network_or_speaks_in_its_name(world: RouterWorld) -> None:
@@ -191,10 +196,10 @@ def test_nobody_on_the_visited_link_enters_a_mobile_network_or_speaks_in_its_nam
     for van, attacker in ((VAN4, "192.168.7.1"), (VAN6, "2001:db8:7::1")):
         behind = udp(world.van, van, 11)
         udp(world.ap, ip_address(attacker), 11).sendto(b"attack", (str(van), 11))
-        assert not arrives(behind, b"attack")
+        assert not arrives(behind, b"attack", SOON)
     for cn, pretended in ((CN4, "10.77.0.99"), (CN6, "2001:db8:77::99")):
         udp(world.ap, ip_address(pretended), 12).sendto(b"in its name", (str(cn), 9))
-    assert read(tun, b"in its name", within=0.5) is None
+    assert read(tun, b"in its name", within=SOON) is None
 
 
 @pytest.mark.parametrize(("van", "cn", "most"), [(VAN4, CN4, 1360), (VAN6, CN6, 1340)])
@@ -229,7 +234,7 @@ def test_a_syn_tells_both_ends_what_fits_through_the_tunnel(
         assert answer is not None
         assert maximum_segment(answer) == most
     heard = world.van.run(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)))
-    heard.settimeout(1.0)
+    heard.settimeout(PATIENCE)
     with heard:
         os.write(tun.fileno(), syn_packet(cn, van, 1460, port=81))
         while (frame := heard.recv(2048))[-24:-22] != b"\x03\xe7":
@@ -241,7 +246,7 @@ def test_a_packet_that_is_too_big_is_answered_by_the_router(world: RouterWorld) 
     world.tun()
     world.apply(world.state(), router())
     for address, size, word in ((CN4, 1472, "mtu=1400"), (CN6, 1452, "mtu=1400")):
-        done = world.van.sh(f"ping -n -M do -c 1 -W 1 -s {size} {address} 2>&1 || true")
+        done = world.van.sh(f"ping -n -M do -c 1 -W 9 -s {size} {address} 2>&1 || true")
         assert word in done.replace(" = ", "=").replace("mtu ", "mtu="), done
 
 
@@ -288,7 +293,7 @@ def test_before_linux_6_17_ipv6_forwards_between_all_interfaces_and_goes_on_hear
     assert "= 2" in world.mn.sh("sysctl net.ipv6.conf.e0.accept_ra")
     world.ap.sh("ip -6 route add 2001:db8:77::/56 via 2001:db8:7::2")
     udp(world.ap, IPv6Address("2001:db8:7::1")).sendto(b"attack", (str(VAN6), 9))
-    assert not arrives(application, b"attack")
+    assert not arrives(application, b"attack", SOON)
     world.mn.run(state.clear)
     assert world.mn.everything() == before
 

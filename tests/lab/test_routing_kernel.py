@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.namespace import Namespace
-from tests.lab.patience import wait_until
+from tests.lab.patience import PATIENCE, wait_until
 from tunnel.alterations import Alterations
 from tunnel.guests import NO_GUESTS, Guest
 from tunnel.kernel import (
@@ -228,7 +228,7 @@ def test_a_dhcp_server_that_pushes_routes_gets_renewals_and_nothing_else(
         return log.read_text().split() if log.exists() else []
 
     def wait_for(word: str) -> None:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 2 * PATIENCE
         while word not in lines():
             assert time.monotonic() < deadline, f"no {word}: {lines()}"
             time.sleep(0.05)
@@ -562,14 +562,14 @@ def test_a_neighbour_who_guesses_the_home_address_hears_nothing(world: World, rp
     world.mn.sh(f"sysctl -qw net.ipv4.conf.all.rp_filter={rp_filter} net.ipv4.conf.e0.rp_filter={rp_filter}")
     world.mn.sh(
         f"ip addr add {HOME4}/32 dev lo; ip -6 addr add {HOME6}/128 dev lo nodad; "
-        "ping -c1 -w5 192.168.7.1; ping -c1 -w5 2001:db8:7::1"
+        "ping -c1 -w30 192.168.7.1; ping -c1 -w30 2001:db8:7::1"
     )
     assert replies_to_probes(world) == 11, "a host that is not guarded answers each"
     world.mn.sh(f"ip addr del {HOME4}/32 dev lo; ip -6 addr del {HOME6}/128 dev lo")
     world.tun()
     world.apply(world.state(), config())
     assert replies_to_probes(world) == 0
-    world.mn.sh(f"ping -c1 -w2 {HOME4}; ping -c1 -w2 {HOME6}")  # the host itself still reaches them
+    world.mn.sh(f"ping -c1 -w30 {HOME4}; ping -c1 -w30 {HOME6}")  # the host itself still reaches them
 
 
 def control_frames(world: World) -> list[bytes]:
@@ -597,7 +597,7 @@ def icmp6_errors(frames: list[bytes]) -> int:
 
 def test_the_kernel_does_not_complain_about_control_headers_and_packet_sockets_see_them(world: World) -> None:
     world.tun()
-    world.mn.sh("ping -c1 -w5 2001:db8:7::1")
+    world.mn.sh("ping -c1 -w30 2001:db8:7::1")
     frames = control_frames(world)
     with listening(world.ap) as ap, listening(world.mn) as mn:
         for frame in frames:
@@ -621,11 +621,11 @@ def test_outer_packets_pass_a_strict_reverse_path_filter(world: World, mode: Rou
     def exchange() -> bytes:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
-            ours.settimeout(1)
+            ours.settimeout(PATIENCE)
             ours.bind((str(CARE_OF4), 0))
             agent = world.ap.run(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             with agent:
-                agent.settimeout(1)
+                agent.settimeout(PATIENCE)
                 agent.bind(("198.51.100.2", 4191))
                 ours.sendto(b"update", ("198.51.100.2", 4191))
                 _, where = agent.recvfrom(100)
@@ -661,7 +661,7 @@ def test_the_home_agent_answers_for_bound_home_addresses_and_routes_them_into_th
             inner.append(os.read(tun.fileno(), 2000))
     assert any(p[0] >> 4 == 4 and p[16:20] == bound4.packed for p in inner)
     assert any(p[0] >> 4 == 6 and p[24:40] == bound6.packed for p in inner)
-    world.mn.sh("ping -c1 -W1 192.168.7.1; ping -c1 -W1 2001:db8:7::1")
+    world.mn.sh("ping -c1 -w30 192.168.7.1; ping -c1 -w30 2001:db8:7::1")
     less = guests.changed((), {bound6: Guest((bound6,), (bound6,))})
     fewer = home_agent_kernel("ha0", 1400, "e0", less)
     assert agent.run(lambda: state.apply(fewer)) == 2, "one route and one proxied neighbour leave"

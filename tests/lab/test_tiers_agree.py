@@ -14,6 +14,7 @@ from functools import cache
 import pytest
 from scapy.packet import Raw
 
+from tests.lab.patience import PATIENCE
 from tests.lab.tier_traffic import (
     STRANGER4,
     Burst,
@@ -106,7 +107,7 @@ class Watch:
 
     def settle(self, dealt_with: int) -> None:
         """Wait until so many packets were sent, received or refused; a wrong number shows in the outcome."""
-        end = time.monotonic() + 3
+        end = time.monotonic() + PATIENCE
         while self.sent()[0] + self.received()[0] + sum(self.drops().values()) < dealt_with:
             if time.monotonic() > end:
                 return
