@@ -17,7 +17,7 @@ from lab.pcap import Frame, GrowingCapture
 
 SNAPSHOT = 320
 """Octets kept of each frame: signalling whole, payload up to its inner headers."""
-_FIRST_OCTETS_WITHIN = 5.0
+_FIRST_OCTETS_WITHIN = 30.0
 
 
 def realtime_minus_boottime_ns() -> int:

@@ -28,8 +28,8 @@ from lab.traffic import Traffic
 from lab.verdict import verdict
 
 EVIDENCE = STATE / "evidence"
-_BOUND_WITHIN = 30.0
-_TALKING_WITHIN = 10.0
+_BOUND_WITHIN = 60.0
+_TALKING_WITHIN = 30.0
 _CUTS = (Action.MOVE, Action.PLUG, Action.FLAP, Action.SUSPEND)
 
 

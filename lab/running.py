@@ -24,7 +24,7 @@ from lab.topology import CORE, Service, Topology
 from tunnel.keys import Method, generate_keys
 
 LOGS = STATE / "log"
-_READY_WITHIN = 10.0
+_READY_WITHIN = 30.0
 _STOP_WITHIN = 5.0
 
 

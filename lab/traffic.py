@@ -18,12 +18,12 @@ from lab.flows import Conversation, End, Program, conversations
 from lab.judge import Stream
 from lab.running import LOGS, RunningLab
 from lab.scenario import Stream as StreamDeclaration
-from lab.streams.journal import RECORD
+from lab.streams.journal import RECORD, now_ns
 from lab.verdict import Session
 
 _END_WITHIN = 20.0
-_ALIVE_NS = 500_000_000
-"""A stream that delivers nothing in its last half second did not survive."""
+_ALIVE_WITHIN = 2.0
+"""Seconds: a stream that delivers nothing more in this time did not survive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Traffic:
 
     def finish(self) -> list[Session]:
         """End all streams in good order and say how each session went."""
-        alive = {conversation.name: _alive(conversation) for conversation in self.conversations}
+        alive = _alive(self.conversations)
         concluding = [process for program, process in self.programs if program.concludes]
         for process in concluding:
             process.send_signal(signal.SIGTERM)
@@ -87,11 +87,19 @@ def _read(path: Path) -> list[tuple[int, int, int]]:
     return [(at, sent, sequence) for at, sent, sequence in RECORD.iter_unpack(octets[:whole])]
 
 
-def _alive(conversation: Conversation) -> bool:
-    """Whether each of its flows has delivered something just now."""
-    late = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - _ALIVE_NS
-    journals = [_read(flow.received) for flow in conversation.flows]
-    return all(journal and journal[-1][0] > late for journal in journals)
+def _alive(conversations: Sequence[Conversation]) -> Mapping[str, bool]:
+    """By name, whether each flow of a conversation goes on delivering."""
+    now, deadline = now_ns(), time.monotonic() + _ALIVE_WITHIN
+    while True:
+        alive = {one.name: all(_delivers(flow.received, now) for flow in one.flows) for one in conversations}
+        if all(alive.values()) or time.monotonic() > deadline:
+            return alive
+        time.sleep(0.05)
+
+
+def _delivers(journal: Path, since_ns: int) -> bool:
+    records = _read(journal)
+    return bool(records) and records[-1][0] > since_ns
 
 
 def _session(conversation: Conversation, alive: bool) -> Session:

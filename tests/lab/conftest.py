@@ -75,7 +75,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
-def mnctl_lab(*words: str, timeout: float = 60, text: str | None = None) -> subprocess.CompletedProcess[str]:
+def mnctl_lab(*words: str, timeout: float = 180, text: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run `mnctl lab ...` as a person would."""
     command = [*MNCTL_LAB, *words]
     return subprocess.run(

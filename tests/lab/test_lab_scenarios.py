@@ -16,7 +16,6 @@ import pytest
 from lab.evidence import Kind, Observer, Sighting
 from lab.pcap import Frame, GrowingCapture
 from lab.registry import running_labs
-from lab.witness import read_witness
 from tests.lab.conftest import OUTAGE_MS, mnctl_lab, patient
 from tunnel.path import Encapsulation
 
@@ -144,15 +143,18 @@ AT_ONCE_NS = 500_000_000
 CAMPUS = {6: ip_network("2001:db8:2::/64"), 4: ip_network("198.51.100.128/26")}
 
 
+def advertises(frame: bytes, prefix: bytes) -> bool:
+    """Whether it is a router advertisement with that prefix."""
+    return frame[12:14] == b"\x86\xdd" and frame[20] == 58 and frame[54] == 134 and prefix in frame[54:]
+
+
 @pytest.mark.requirement("R028")
 def test_on_a_dual_stack_link_the_update_goes_over_ipv6(run: Run) -> None:
     updates = [one for one in run.sightings("mn-eth0.pcap") if one.kind is Kind.UPDATE]
     assert [one for one in updates if one.care_of in CAMPUS[6]]
     # Where the DHCP server was faster than the advertisement, IPv4 is all that there is at first.
-    with (run.directory / "witness.jsonl").open() as file:
-        witnessed = [one for one in read_witness(file) if one.interface == "eth0"]
-    given = [one for one in witnessed if one.what == "address" and ip_address(one.detail) in CAMPUS[6]]
-    offered = min(one.at_ns for one in given)
+    prefix = CAMPUS[6].network_address.packed
+    offered = next(frame.at_ns for frame in run.frames("mn-eth0.pcap") if advertises(frame.octets, prefix))
     assert not [one for one in updates if one.care_of in CAMPUS[4] and one.at_ns > offered + AT_ONCE_NS]
     assert all(one.encapsulation is None for one in updates if one.care_of.version == 6)
     assert all(one.encapsulation is Encapsulation.UDP for one in updates if one.care_of.version == 4)
