@@ -60,7 +60,7 @@ def test_on_ipv6_the_update_has_a_home_address_option_and_no_udp(frames: list[Fr
     assert found
     for frame in found:
         assert "udp" not in frame["frame.protocols"][0]
-        assert frame["ipv6.src"][0].startswith("2001:db8:1:")
+        assert frame["ipv6.src"][0].startswith("2001:db8:1:"), frame
         assert frame["ipv6.dst"][0] == AGENT6
         assert frame["ipv6.opt.mipv6.home_address"] == [HOME6]
         assert frame["mip6.acoa.acoa"] == [frame["ipv6.src"][0]]
