@@ -56,8 +56,9 @@ def list_(as_json: bool) -> None:
         plugged = ", ".join(f"{cable} in {network}" for cable, network in one.cables.items() if network)
         click.echo(f"  {one.name:<12}{plugged or 'all cables hang loose'}")
     click.echo("\nScenarios  (mnctl lab run NAME)")
+    width = max(map(len, scenarios), default=0) + 2
     for name, title in scenarios.items():
-        click.echo(f"  {name:<16}{title}")
+        click.echo(f"  {name:<{width}}{title}")
 
 
 @lab.command()
