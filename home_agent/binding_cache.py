@@ -83,6 +83,27 @@ class Binding:
         return link_local_of(self.home_address)
 
 
+def renewed(binding: Binding, sequence: int, now: float) -> Binding:
+    """`binding` after one more update that says the same. In full: `replace` takes three times as long."""
+    return Binding(
+        binding.home_address,
+        binding.care_of,
+        binding.arrival,
+        binding.nat,
+        binding.encapsulation,
+        sequence,
+        binding.lifetime,
+        binding.since,
+        now,
+        now + binding.lifetime,
+        binding.ipv4_home_address,
+        binding.prefixes,
+        binding.router,
+        binding.defends_link_local,
+        binding.path_mtu,
+    )
+
+
 def link_local_of(home_address: IPv6Address) -> IPv6Address:
     """The link-local address with the interface identifier of the home address."""
     return IPv6Address((0xFE80 << 112) | (int(home_address) & 0xFFFFFFFFFFFFFFFF))

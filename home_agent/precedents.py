@@ -11,10 +11,10 @@ before all of this, and are judged for every packet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from home_agent.binding_cache import Binding
+from home_agent.binding_cache import Binding, renewed
 from home_agent.requests import Probes, Request
 from home_agent.updates import Accepted
 from tunnel.envelope import ControlPacket, Unsealed
@@ -56,8 +56,7 @@ class Repetition:
 
     def binding_at(self, now: float) -> Binding:
         """The binding that it makes."""
-        before = self.precedent.binding
-        return replace(before, sequence=self.sequence, updated_at=now, expires_at=now + before.lifetime)
+        return renewed(self.precedent.binding, self.sequence, now)
 
     def reply(self) -> ControlPacket:
         """As `home_agent.replies.reply_to` would address it."""

@@ -96,6 +96,14 @@ class Shell:
 
     def perform(self, action: Action) -> None:
         match action:
+            case Remember(record):
+                self._unwritten[record.home_address] = record
+                self._flush_soon()
+            case SendControl():
+                self._unsent.append(action)
+                self._flush_soon()
+            case Report(event, fields):
+                self._report(event, fields)
             case SendAgain():
                 self._unrepeated.append(action)
                 self._flush_soon()
@@ -117,14 +125,6 @@ class Shell:
                 probe = asyncio.get_running_loop().create_task(self._probe(action))
                 self._probes.add(probe)
                 probe.add_done_callback(self._probes.discard)
-            case Remember(record):
-                self._unwritten[record.home_address] = record
-                self._flush_soon()
-            case SendControl():
-                self._unsent.append(action)
-                self._flush_soon()
-            case Report(event, fields):
-                self._report(event, fields)
             case _:
                 assert_never(action)
 
