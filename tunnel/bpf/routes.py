@@ -6,6 +6,7 @@ Performs I/O (maps). A handover replaces one element, which programs see before 
 from __future__ import annotations
 
 import errno
+from array import array
 from collections import deque
 from dataclasses import replace
 
@@ -34,8 +35,10 @@ class Lanes:
         self._numbers = memoryview(b"")
         self._see(min(_SEEN, capacity))
         self._capacity = capacity
-        self._used: dict[TunnelPath, tuple[int, int]] = {}
-        """The lane of each path, and how many routes use it."""
+        self._used: dict[TunnelPath, int] = {}
+        """The lane of each path."""
+        self._users = array("I", [0])
+        """How many routes use each lane that was ever used: pairs in `_used` would take far more memory."""
         self._rested: deque[int] = deque()
         """Lanes that were given back, the first first."""
         self._most = 0
@@ -46,24 +49,26 @@ class Lanes:
 
     def take(self, path: TunnelPath) -> None:
         """One more route uses `path`, which has a lane from now on, if one is left."""
-        lane, users = self._used.get(path, (_NO_LANE, 0))
-        if not users:
+        lane = self.of(path)
+        if lane == _NO_LANE:
             lane = self._free()
             if lane == _NO_LANE:
                 return
+            self._used[path] = lane
             for fresh in (layout.SENT_AT, layout.ASKED_AT):
                 self._numbers[self._place(lane, fresh)] = 0
-        self._used[path] = lane, users + 1
+        self._users[lane] += 1
 
     def of(self, path: TunnelPath) -> int:
-        return self._used.get(path, (_NO_LANE, 0))[0]
+        return self._used.get(path, _NO_LANE)
 
     def give_back(self, path: TunnelPath) -> None:
         """One route less uses `path`. Counts stay: they are summed over all paths there ever were."""
-        lane, users = self._used.get(path, (_NO_LANE, 0))
-        if users > 1:
-            self._used[path] = lane, users - 1
-        elif users:
+        lane = self.of(path)
+        if lane == _NO_LANE:
+            return
+        self._users[lane] -= 1
+        if not self._users[lane]:
             del self._used[path]
             self._rested.append(lane)
 
@@ -72,8 +77,8 @@ class Lanes:
         return self._numbers[self._place(lane, field)]
 
     def sent_at(self, path: TunnelPath) -> float:
-        lane, users = self._used.get(path, (_NO_LANE, 0))
-        return self.at(lane, layout.SENT_AT) / 1e9 if users else 0.0
+        lane = self.of(path)
+        return 0.0 if lane == _NO_LANE else self.at(lane, layout.SENT_AT) / 1e9
 
     def total(self, field: int) -> int:
         return sum(self._column(field))
@@ -98,6 +103,7 @@ class Lanes:
         if not fresh:
             return _NO_LANE
         self._most += 1
+        self._users.append(0)
         if self._place(self._most + 1, 0) > len(self._numbers):
             self._see(min(2 * self._most, self._capacity))
         return self._most
