@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.patience import wait_until
-from tests.lab.test_tunnel_plane import FORMATS, UPDATE, exchange, swap_paths, transfer
+from tests.lab.test_tunnel_plane import FORMATS, UPDATE, exchange, exchange_at_last, swap_paths, transfer
 from tests.lab.tunnel_ends import (
     AGENT6,
     HOME4,
@@ -201,7 +201,7 @@ def test_a_deleted_device_is_replaced_and_what_comes_in_meanwhile_is_counted() -
         with inside(mobile_node.namespace):
             mobile_node.opened.renew_device()
         ends.route_again()
-        exchange(mobile_node, home_agent, 6, b"after")
+        exchange_at_last(mobile_node, home_agent, 6, b"after")
         assert by_programs(mobile_node)[0] >= 2
 
 
