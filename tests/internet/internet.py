@@ -39,6 +39,18 @@ class Internet:
     def release(self, address: Address) -> None:
         self._holders.pop(address, None)
 
+    def rewrite_next(self, address: Address, rewrite: Callable[[Datagram], Datagram | None]) -> None:
+        """Somebody on the way to `address` changes the first datagram of which `rewrite` makes another."""
+        receive = self._holders[address]
+
+        def on_the_way(datagram: Datagram) -> None:
+            changed = rewrite(datagram)
+            if changed is not None:
+                self.hold(address, receive)
+            receive(changed or datagram)
+
+        self.hold(address, on_the_way)
+
     def carry(self, datagram: Datagram) -> None:
         """From anywhere: nobody in the core asks whether the source address is true."""
         self.recorded.append(datagram)

@@ -20,6 +20,7 @@ from tests.internet.cast import (
     LAPTOP6,
     MALLORY4,
     MALLORY6,
+    PROTECTED,
     TABLET6,
     keys_of,
 )
@@ -261,8 +262,37 @@ def test_a_tunnel_in_the_tunnel_to_the_home_agent_goes_nowhere() -> None:
     assert world.laptop.plane.endpoint.drops["nested-tunnel"] == 19
 
 
+# ---- the way itself ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("more", ["", PROTECTED], ids=["in clear", "protected"])
+def test_who_rewrites_an_update_on_the_way_diverts_payload_until_the_next_one_and_is_seen(more: str) -> None:
+    """Behind a NAT the outer source counts, and nothing can protect it (RFC 5555 section 5)."""
+    world = World(more=more).bind("hotel")
+    honest = world.binding()
+    assert honest is not None
+    world.internet.rewrite_next(
+        HA4, lambda one: replace(one, source=MALLORY4) if to_home_agent(one) else None
+    )
+    world.laptop.refresh()
+    world.run(0.02)
+    diverted = world.binding()
+    assert diverted is not None
+    assert diverted.arrival.remote == MALLORY4
+    answer = [one for one in world.internet.recorded if from_home_agent(one)][-1]
+    assert answer.destination == MALLORY4
+    world.inject(replace(answer, destination=honest.arrival.remote))
+    world.run(0.1)
+    binding = world.laptop.node.registration.binding
+    assert binding is not None
+    assert str(binding.observed).startswith(str(MALLORY4)), "authentic word of where the home agent sends"
+    lost = world.call(world.laptop, 4)
+    world.run_until(lambda: world.binding() != diverted, 110.0)
+    assert lost not in world.arrived
+    world.run(1.0)
+    assert world.passes() == []
+
+
 # ---- floods --------------------------------------------------------------------------------------------
-def test_a_flood_from_a_hundred_thousand_addresses_leaves_little_behind_and_stops_nobody() -> None:
+def test_a_flood_from_ten_thousand_addresses_leaves_little_behind_and_stops_nobody() -> None:
     world = World().bind("hotel")
     rng, right = Random(5), keys_of("laptop").update
     wrong = Sealer(SecurityAssociation(right.spi, right.integrity, bytes(32)), 4_000_000_000)
@@ -301,6 +331,29 @@ def test_a_flood_that_claims_the_mobile_nodes_own_address_does_not_silence_it() 
                 world.laptop.refresh()
         answered += world.agent.node.tally.accepted - before if second else 1
     assert answered == 6
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the care-of address of an authentic update is believed without asking there first; the home "
+    "agent knows whose it was, and no more (RFC 6275 section 15.3)",
+)
+def test_an_authorised_mobile_node_cannot_aim_what_is_sent_to_it_at_a_third_party() -> None:
+    world = World(mobile_nodes=("laptop", "tablet")).bind("hotel")
+    victim, sealer = IPv6Address("2001:db8:a::77"), Sealer(keys_of("tablet").update, 3_000_000_000)
+    update = BindingUpdate(7, 420, HOME, (AlternateCareOfAddress(victim),))
+    sealed = seal_control(
+        ControlPacket(MALLORY6, HA6, update, home_address_option=TABLET6), sealer, RFC5555
+    )
+    world.law.vouch(update, TABLET6, victim, sealed)
+    world.inject(Datagram(MALLORY6, HA6, 60, sealed))
+    world.run(2.0)
+    assert world.binding(world.tablet) is not None, "its own home address it may have"
+    for _ in range(100):
+        world.call(world.tablet, 6)
+    world.run(1.0)
+    hit = [one for one in world.internet.recorded if one.destination == victim]
+    assert len(hit) <= 3, "one answer, and what was under way"
 
 
 # ---- names ---------------------------------------------------------------------------------------------

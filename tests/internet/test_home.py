@@ -94,6 +94,9 @@ def test_an_evil_twin_of_the_home_network_gets_nothing_in_clear() -> None:
     world.laptop.swap("eth0", world.networks["trap"])
     world.run(0.1)
     assert not world.laptop.at_home
+    sent = [world.reply(world.laptop, family) for family in (6, 4) for _ in range(3)]
+    world.run(1.0)
+    assert not [number for number in sent if number in world.arrived]
 
 
 def test_a_user_at_home_may_go_abroad_by_another_link_and_come_back() -> None:

@@ -297,6 +297,9 @@ def test_what_is_bound_to_the_visited_network_stays_there_in_mode_lan_only(world
     world.apply(state, config(RoutingMode.STRICT))
     assert routes_to(world.mn, ["8.8.8.8", "192.168.7.9"], f"from {CARE_OF4}") == ["mip0", "mip0"]
     assert routes_to(world.mn, ["8.8.8.8"], f"mark {MARK}") == ["e0"]
+    by_device = routes_to(world.mn, ["8.8.8.8", "2001:4860:4860::8888"], "oif e0")
+    by_device += routes_to(world.mn, ["8.8.8.8"], f"from {HOME4} oif e0")
+    assert by_device == ["e0"] * 3, "no rule stops who binds to a device: docs/security.md says so (bypass)"
 
 
 def test_home_only_takes_just_home_prefixes_into_the_tunnel(world: World) -> None:

@@ -78,7 +78,7 @@ def test_three_capabilities_and_one_device_are_all(name: str) -> None:
 
 
 @EVERY_UNIT
-def test_every_protection_of_the_threat_sheet_is_on(name: str) -> None:
+def test_every_protection_of_the_sandbox_is_on(name: str) -> None:
     unit = settings_of(UNITS[name])
     assert unit["Service.ProtectSystem"] == ["strict"]
     assert unit["Service.ProtectProc"] == ["invisible"]
