@@ -1,6 +1,7 @@
 """Security associations of all mobile nodes: who a packet is from, and how an answer is sealed.
 
-Pure. RFC 6275 section 5.1, RFC 3776, RFC 4877 sections 3 and 4, RFC 4285; threats.md C.1 rows 9, 10 and 13.
+Pure. RFC 6275 section 5.1, RFC 3776, RFC 4877 sections 3 and 4, RFC 4285; docs/security.md: binding-replay,
+forged-message, false-claim.
 Each mobile node has either a pair for ESP or the authentication option; nobody else need know which.
 """
 

@@ -1,6 +1,6 @@
 """The authentication option of one mobile node at the home agent: prove, judge the time, sign.
 
-Pure. RFC 4285 sections 5 and 6; protocol.md sections 2.4, 3.13 and 4.5, threats.md C.1 row 9.
+Pure. RFC 4285 sections 5 and 6, RFC 6275 section 9.5.1; docs/security.md: binding-replay, reflection.
 """
 
 from __future__ import annotations

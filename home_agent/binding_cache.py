@@ -119,7 +119,7 @@ def path_of(binding: Binding, encapsulation: Encapsulation, link_mtu: int) -> Tu
     if binding.path_mtu is not None:
         link_mtu = min(link_mtu, binding.path_mtu)
     if encapsulation.protected:
-        # Where port 4500 of the mobile node really is, the data plane hears from the mobile node (I18).
+        # Where port 4500 of the mobile node really is, the data plane hears from the mobile node.
         remote = arrival.remote if in_udp else binding.care_of
         port = UDP_PORT_NAT_TRAVERSAL if in_udp else 0
         return TunnelPath(
@@ -140,7 +140,7 @@ def path_of(binding: Binding, encapsulation: Encapsulation, link_mtu: int) -> Tu
 def accepted_paths(binding: Binding, link_mtu: int, tlv: Encapsulation | None) -> tuple[TunnelPath, ...]:
     """The other formats that `binding` may use, since a lost acknowledgement leaves the ends in doubt.
 
-    Rulings I2 and I21. Behind a NAT only UDP from exactly the observed port: anybody else behind the same
+    Behind a NAT only UDP from exactly the observed port: anybody else behind the same
     NAT could otherwise send for this home address with protocol 4 or 41.
     """
     if not binding.in_udp or binding.encapsulation.protected:

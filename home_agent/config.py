@@ -124,7 +124,7 @@ class WireSection(_Section, frozen=True):
 
     profile: Literal["rfc5555", "rfc5555+rfc5845-tlv", "draft-00"] = "rfc5555"
     strict: bool = False
-    """Refuse contradictory Binding Updates that are otherwise read with good will (rulings I1, I9)."""
+    """Refuse contradictory Binding Updates that home_agent.location otherwise reads with good will."""
 
 
 class LogSection(_Section, frozen=True):

@@ -1,7 +1,7 @@
 """The first look at a control packet: could it be from a mobile node at all, and is its source modest?
 
-Pure. threats.md C.1 rows 10 and 12. Runs in the data plane's thread, in front of the bounded way into the
-event loop, so that a flood of forgeries does not crowd out the Binding Updates of those who belong here.
+Pure. docs/security.md: forged-message, flood. Runs in the data plane's thread, in front of the bounded way
+into the event loop, so that a flood of forgeries does not crowd out the updates of those who belong here.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def grant_ipv4(request: Request, books: Books, probes: Probes, now: float) -> Ip
     for asked in every(request.update.options, Ipv4HomeAddress)[:MAX_REQUESTS]:
         result = _grant(asked, request, books, probes, homes, now)
         if isinstance(result, Ipv4AckStatus):
-            # Ruling I15: on failure the address is the one asked for, and the prefix length is zero.
+            # Draft section 3.2.1: on failure, too, the address is the one asked for, and the length is zero.
             homes.acks.append(Ipv4AddressAck(result, asked.address, 0))
         else:
             homes.acks.append(
@@ -139,7 +139,7 @@ def _grant_prefix(
 
 
 def _from_pool(request: Request, length: int, books: Books, now: float) -> IPv4Network | None:
-    """A prefix of that length. RFC 5555 allows a smaller one when there is none; the draft does not (D16)."""
+    """A prefix of that length. RFC 5555 allows a smaller one when there is none; the draft does not."""
     shortest = max(length, books.configuration.home_link.shortest_ipv4_prefix)
     if books.configuration.wire.profile == "draft-00":
         offer = books.prefixes.offer(request.home_address, length, now) if length == shortest else None

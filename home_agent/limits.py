@@ -1,6 +1,6 @@
 """Token buckets by key, bounded in number: how much work anybody can ask for.
 
-Pure. threats.md C.1 rows 10 to 12.
+Pure. docs/security.md: forged-message, reflection, flood.
 """
 
 from __future__ import annotations

@@ -53,12 +53,12 @@ def _claimed(request: Request, strict: bool) -> Location | BindingStatus:
         return Location(request.ipv6_care_of, nat=False)
     option = first(request.update.options, Ipv4CareOfAddress)
     alternate = first(request.update.options, AlternateCareOfAddress)
-    if option is None:  # ruling I1
+    if option is None:  # draft section 4.5 compares with it, and does not say what if it is missing
         if strict:
             return BindingStatus.UNSPECIFIED
         remark = "no IPv4 care-of address option, taken as NAT"
         return Location(request.arrival.remote, nat=True, remark=remark)
-    if alternate is not None and strict:  # ruling I9
+    if alternate is not None and strict:  # RFC 6275 wants it in every update; here the other one counts
         return BindingStatus.INVALID_CARE_OF_ADDRESS
     remark = "alternate care-of address ignored over IPv4" if alternate is not None else ""
     if option.address == request.arrival.remote:
@@ -91,7 +91,7 @@ def encapsulation_for(request: Request, nat: bool, books: Books) -> Encapsulatio
     configuration, wanted = books.configuration, UpdateFlag.FORCE_UDP in request.update.flags
     policy = configuration.force_udp(request.node)
     if wanted and (policy == "deny" or not request.in_udp):
-        return BindingStatus.CANNOT_FORCE_UDP  # ruling I17: never UDP on an IPv6 link
+        return BindingStatus.CANNOT_FORCE_UDP  # never UDP on an IPv6 link (draft section 4.5)
     if configuration.protects_payload(request.node):
         return Encapsulation.ESP_UDP if request.in_udp else Encapsulation.ESP
     if not request.in_udp or not (nat or wanted or policy == "require"):
@@ -130,9 +130,9 @@ def about_the_way(request: Request, books: Books, second_port: int | None) -> tu
 
 
 def nat_detection(request: Request, books: Books) -> NatDetection | None:
-    """What every answer to a Binding Update in UDP says about the path, also a refusal (ruling I2).
+    """What every answer to a Binding Update in UDP says about the path, also a refusal (draft section 4.2).
 
-    `force_udp` tells the mobile node that UDP was agreed to or is demanded, NAT or not (ruling I16).
+    `force_udp` tells the mobile node that UDP was agreed to or is demanded, NAT or not; nothing else would.
     """
     if not request.in_udp:
         return None

@@ -1,6 +1,6 @@
 """The home agent: Binding Updates in, bindings and what follows from them out.
 
-Pure. RFC 6275 section 10, RFC 3963 section 6, RFC 5555 section 4.5; threats.md C.1 rows 8 to 13.
+Pure. RFC 6275 section 10, RFC 3963 section 6, RFC 5555 section 4.5; docs/security.md, sections 2 to 4.
 """
 
 from __future__ import annotations

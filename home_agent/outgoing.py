@@ -1,6 +1,6 @@
 """What the home agent sends: sealed, and only after what it depends on has been written down.
 
-Pure. RFC 4303 section 3.3.3, RFC 6275 section 10.3.1; threats.md C.1 rows 9 and 10.
+Pure. RFC 4303 section 3.3.3, RFC 6275 section 10.3.1; docs/security.md: binding-replay, reflection.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Envelopes of what the home agent sends: back to a sender, or unasked to where a mobile node is.
 
-Pure. RFC 6275 sections 6.4 and 9.5.4, RFC 5555 section 4.2; rulings I6 and I7 of the protocol notes.
+Pure. RFC 6275 sections 6.4 and 9.5.4, RFC 5555 section 4.2: over IPv4 ESP, which the draft's figure does not
+show, and no routing header, since there was no home address option.
 """
 
 from __future__ import annotations

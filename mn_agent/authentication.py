@@ -1,7 +1,7 @@
 """The authentication option at the mobile node: sign with the time, believe what answers one of ours.
 
 Pure (the fraction of a timestamp is filled up from the given randomness). RFC 4285 sections 5 and 6;
-protocol.md sections 2.4 and 4.5.
+docs/security.md: binding-replay.
 """
 
 from __future__ import annotations

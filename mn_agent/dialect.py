@@ -1,6 +1,6 @@
 """Whether the home agent seems to have another wire profile than this node: counted and said, never guessed.
 
-Pure. Section 2.6 of the protocol notes.
+Pure. What is counted, wire.dialect recognises.
 """
 
 from __future__ import annotations

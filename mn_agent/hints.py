@@ -1,6 +1,6 @@
 """ICMPv6 errors about our own messages: hints for people, and never more, since anybody can write them.
 
-Pure. RFC 6275 sections 11.3.5 and 9.2, protocol.md section 3.12.
+Pure. RFC 6275 sections 11.3.5 and 9.2; docs/security.md: forged-message.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Pure. RFC 6275 section 11.5.5. A prefix proves nothing, anybody can advertise it: it only makes the mobile
 node ask there, and an authenticated answer of the home agent makes it be at home. Over IPv4 alone there is
-no returning home (D23).
+no returning home (false-home in docs/security.md).
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def with_interruption(packet: ControlPacket, seconds: float) -> ControlPacket:
 def candidate_paths(target: Target, configuration: Configuration) -> tuple[TunnelPath, ...]:
     """Every path the home agent may send on from the moment it accepts a Binding Update.
 
-    The acknowledgement says which one; payload can overtake it (draft section 4.1, ruling I21).
+    The acknowledgement says which one; payload can overtake it (draft section 4.1).
     """
     profile = configuration.profile
     if configuration.tunnel.protect_payload:
@@ -185,7 +185,7 @@ def _observed(target: Target, ack: BindingAck) -> str | None:
 
 
 def nat_seen(nat: NatDetection | None) -> bool:
-    """Ruling I2: the option is in every answer over UDP; all ones in it means that no NAT was seen."""
+    """Every answer over UDP has the option (draft section 4.2); all ones in it means that no NAT was seen."""
     return nat is not None and nat.refresh != NO_KEEPALIVE
 
 
@@ -266,8 +266,8 @@ _REACTIONS: dict[int, Reaction] = {
 def reaction_to(status: int, update: BindingUpdate) -> Reaction:
     """The next step after a status of 128 or more; unknown ones count as plain refusals.
 
-    144 means "cannot force UDP" only when the update asked for it (ruling in section 2.4 of the
-    protocol notes: RFC 4285 uses the same number for an identification mismatch).
+    144 means "cannot force UDP" only when the update asked for it: RFC 4285 uses the same
+    number for an identification mismatch.
     """
     if status == BindingStatus.CANNOT_FORCE_UDP and UpdateFlag.FORCE_UDP in update.flags:
         return Reaction.WITHOUT_FORCED_UDP

@@ -1,6 +1,6 @@
 """Classic BPF programs that let a socket see control packets only, or nothing.
 
-Pure. Instructions as in linux/filter.h; next headers as in protocol.md section 6.
+Pure. Instructions as in linux/filter.h; next headers of RFC 6275 sections 6.1, 6.3 and 6.4, and of ESP.
 """
 
 from __future__ import annotations

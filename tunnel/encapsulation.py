@@ -61,15 +61,15 @@ def tlv_header(
     protocol = PROTOCOL_IPV6 if version == 6 else PROTOCOL_IPV4
     if kind is Encapsulation.UDP_TLV:
         return _TLV_RFC5845.pack(0, protocol, length)
-    # One octet cannot count most packets; then it says 0 and the UDP length counts (I12).
+    # One octet cannot count most packets; then it says 0 and the UDP length counts.
     return _TLV_DRAFT.pack(DRAFT_TLV_TYPES[protocol], length if length <= _DRAFT_MAX_LENGTH else 0)
 
 
 def demultiplex(payload: bytes, tlv: TlvLayout | None) -> bytes | Drop:
     """The inner packet of a UDP datagram, told by the first four bits: 4 or 6 vanilla, 0 a TLV header.
 
-    Vanilla is always accepted, since BUs keep it and a lost BA leaves the ends in different formats (I13,
-    I21); a TLV header of the profile's layout only where the profile has one.
+    Vanilla is always accepted, since BUs keep it and a lost BA leaves the ends in different formats; a
+    TLV header of the profile's layout only where the profile has one.
     """
     if not payload:
         return EMPTY

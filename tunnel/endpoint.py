@@ -1,8 +1,8 @@
 """One end of the tunnel as a function: which packet goes where, which comes in, and which goes no further.
 
-Pure. RFC 6275 sections 10.4 and 11.3, RFC 5555 section 4, RFC 2473 section 4, RFC 4459; threats.md C.1
-rows 5 (open tunnel host), 6 (nested encapsulation), 8 (spoofed data), 13 (another's home address); protected
-payload: RFC 4303 section 3.4, RFC 3948.
+Pure. RFC 6275 sections 10.4 and 11.3, RFC 5555 section 4, RFC 2473 section 4, RFC 4459; protected
+payload: RFC 4303 section 3.4, RFC 3948; docs/security.md: open-tunnel, nested-tunnel, spoofed-payload,
+false-claim.
 
 Judging a packet makes no object in the common case: the verdict is the lane that it leaves by, or the packet
 itself. A handover is the assignment of `Endpoint.table` and nothing else.

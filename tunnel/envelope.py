@@ -1,7 +1,7 @@
 """A mobility message in its envelope: IPv6 header, home address option or type 2 routing header, ESP.
 
-Pure. RFC 6275 sections 6.1, 6.3, 6.4, 6.7 and 6.8, RFC 3776, RFC 4877, RFC 5555 section 4; layouts in
-protocol.md 3.6: IPv6 / [destination options | routing] / [ESP] / mobility header, whatever carries the IPv6
+Pure. RFC 6275 sections 6.1, 6.3, 6.4, 6.7 and 6.8, RFC 3776, RFC 4877, RFC 5555 section 4. The
+layout is IPv6 / [destination options | routing] / [ESP] / mobility header, whatever carries the IPv6
 packet. Mobile prefix solicitations and advertisements have the same envelope around ICMPv6.
 """
 

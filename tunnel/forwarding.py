@@ -1,6 +1,6 @@
 """Which path reaches a home address or mobile network prefix, and from where its packets are accepted.
 
-Pure. RFC 6275 sections 10.4 and 11.3, RFC 3963 section 6.4; threats.md C.1 rows 5 and 13.
+Pure. RFC 6275 sections 10.4 and 11.3, RFC 3963 section 6.4; docs/security.md: open-tunnel, false-claim.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The keys of protected payload as the data plane gets them, and what it makes of them.
 
 Pure. RFC 4303 section 4.4 (a security association belongs to what is inside), RFC 3948, RFC 7296 section 2.23
-(where a peer behind a NAT is heard from); ruling I18 of the protocol notes, threats.md C.1 row 8.
+(where a peer behind a NAT is heard from); docs/security.md: spoofed-payload.
 """
 
 from __future__ import annotations

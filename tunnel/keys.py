@@ -1,8 +1,8 @@
 """The key file: TOML, readable by its owner only; what it holds decides how messages are authenticated.
 
 Performs I/O. RFC 4877 (one ESP association a direction), RFC 4285 (one association for the authentication
-option), RFC 8221 section 3 (why AES-GCM is refused for messages), threats.md C.1 row 23 (keys in no log and
-no argv). Beside either of them stands the key from which those of protected payload are derived.
+option), RFC 8221 section 3 (why AES-GCM is refused for messages); docs/security.md: key-leak. Beside
+either of them stands the key from which those of protected payload are derived.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which addresses may stand in a packet that crosses the tunnel: neither multicast nor of one link or host.
 
-Pure. RFC 4291 section 2, RFC 6890; threats.md C.1 row 5.
+Pure. RFC 4291 section 2, RFC 6890; docs/security.md: open-tunnel.
 """
 
 from __future__ import annotations

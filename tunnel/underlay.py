@@ -1,7 +1,7 @@
 """Underlays: the sockets at one local address through which tunnel and control packets leave and arrive.
 
-Performs I/O. RFC 5555 section 4.1, RFC 2473, RFC 2003, RFC 3948 (port 4500); protocol.md section 6 says what
-Linux does with each header and why these sockets are the ones that work.
+Performs I/O. RFC 5555 section 4.1, RFC 2473, RFC 2003, RFC 3948 (port 4500). ARCHITECTURE.md says
+what Linux does with headers of Mobile IPv6, and hence why these sockets are the ones that work.
 """
 
 from __future__ import annotations
@@ -367,7 +367,7 @@ def _by_version(send4: Send, send6: Send) -> Send:
 
 
 def refuse(packet: bytes) -> None:
-    """No UDP over IPv6, which the draft forbids and RFC 5555 keeps for last (D11); nothing in the clear."""
+    """No UDP over IPv6, which the draft forbids and RFC 5555 keeps for last; nothing in the clear."""
     raise OSError(errno.EPROTONOSUPPORT, "no such encapsulation over this family")
 
 

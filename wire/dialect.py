@@ -1,7 +1,7 @@
 """Signs that the other end writes another wire profile than ours: recognised and said, never acted upon.
 
-Pure. Rows D4 to D7 of the protocol notes: one bit means different things in RFC 5555, RFC 5845 and the draft,
-so a message of the other profile is usually read without an error, and understood wrongly.
+Pure. One bit means different things in RFC 5555, RFC 5845 and the draft (section 3.1.3), so a message of the
+other profile is usually read without an error, and understood wrongly.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What must hold at every instant, whatever the network, an attacker or a user does.
 
 Pure. The law knows the truth that no node knows: which octets were written by whom, and what has been
-delivered. design.md section 8, threats.md C.1 rows 5, 8, 9, 10, 11 and (d) rows 8, 10, 12, 13.
+delivered. docs/security.md: open-tunnel, spoofed-payload, binding-replay, forged-message, reflection; faults.
 """
 
 from __future__ import annotations

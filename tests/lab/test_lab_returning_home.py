@@ -117,7 +117,7 @@ def test_started_at_home_it_is_at_home_without_ever_having_been_away(lab: LabUnd
 def test_a_network_that_claims_to_be_home_gets_nothing_in_clear_and_protection_stays(
     lab: LabUnderTest, tmp_path: Path
 ) -> None:
-    """threats.md row 16: an access point advertises the home prefix, and has the home agent's address."""
+    """An access point advertises the home prefix, and has the home agent's address (docs/security.md)."""
     lab.move("cafe")
     lab.wait_for("cn", "ping", "-c1", "-W1", HOME6)
     frames = tmp_path / "trap.pcap"

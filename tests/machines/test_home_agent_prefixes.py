@@ -150,7 +150,7 @@ def test_who_has_no_binding_or_no_home_address_option_or_no_key_is_not_answered(
     assert not [a for a in ha.actions if isinstance(a, SendControl)]
 
 
-# ---- removal of the IPv4 binding alone (D15) ------------------------------------------------
+# ---- removal of the IPv4 binding alone (RFC 5555 section 4.4.2.1) ---------------------------
 @pytest.mark.requirement("R019", "R024", "R126")
 @pytest.mark.parametrize("family", [4, 6])
 def test_an_update_without_the_ipv4_home_address_ends_its_binding_alone(family: int) -> None:

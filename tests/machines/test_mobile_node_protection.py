@@ -361,7 +361,7 @@ def test_tlv_and_protection_exclude_each_other() -> None:
 
 @pytest.mark.requirement("R102")
 def test_strict_presence_takes_the_option_for_an_order() -> None:
-    """Ruling I2: for peers that mean the draft's sections 4.2 and 4.4 literally."""
+    """For peers that mean the draft's sections 4.2 and 4.4 literally."""
     for more, kind in (("", Encapsulation.IP_IN_IP), ("[wire]\nstrict_presence = true", Encapsulation.UDP)):
         script = Script(configuration(more=more))
         script.bind(MOBILE, refresh=NO_KEEPALIVE)

@@ -210,7 +210,7 @@ def test_over_ipv4_alone_there_is_no_returning_home() -> None:
 
 # ---- when it is not home --------------------------------------------------------------------
 def test_a_network_that_only_claims_the_home_prefix_gets_nothing_in_clear() -> None:
-    """threats.md row 16: nobody answers with the home agent's key, so protection is never dropped."""
+    """Nobody answers with the home agent's key, so protection is never dropped (docs/security.md)."""
     script = Script()
     script.bind(OFFICE)
     script.at(10.0).links(home_link())

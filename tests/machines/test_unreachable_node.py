@@ -124,7 +124,7 @@ def test_many_packets_cause_one_update() -> None:
     assert len([a for a in script.all_actions if isinstance(a, SendControl)]) == 2
 
 
-# ---- the IPv4 home address is given up (D15) ------------------------------------------------
+# ---- the IPv4 home address is given up (RFC 5555 section 4.4.2.1) ---------------------------
 @pytest.mark.requirement("R098")
 @pytest.mark.parametrize("place", [CAFE, OFFICE, WLAN])
 def test_without_an_ipv4_home_address_in_its_configuration_it_asks_for_none(place: object) -> None:

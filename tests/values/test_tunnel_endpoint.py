@@ -221,7 +221,7 @@ def test_prefix_solicitation_and_pings_to_the_home_agent_are_data() -> None:
     assert end(Role.HOME_AGENT).inbound(right_peer(Role.HOME_AGENT), ping) is ping
 
 
-# ---- who may send: threats.md C.1 rows 5, 8 and 13 --------------------------------------------------------
+# ---- who may send: open-tunnel, spoofed-payload, false-claim in docs/security.md --------------------------
 @BOTH_ENDS
 def test_only_the_bound_address_and_port_may_send(role: Role) -> None:
     endpoint = end(role)
@@ -297,7 +297,7 @@ def test_link_local_and_multicast_packets_pass_in_neither_direction(role: Role, 
         assert endpoint.inbound(right_peer(role), packet) is NOT_ROUTABLE
 
 
-# ---- one nesting level: threats.md C.1 row 6 --------------------------------------------------------------
+# ---- one nesting level: nested-tunnel in docs/security.md -------------------------------------------------
 def tunnel_packets(source: str, destination: str) -> list[bytes]:
     a, b = ip_address(source), ip_address(destination)
     if isinstance(a, IPv6Address) and isinstance(b, IPv6Address):

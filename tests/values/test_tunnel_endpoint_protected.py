@@ -296,7 +296,7 @@ def test_any_octets_on_port_4500_get_a_verdict(octets: bytes, role: Role, known:
     assert isinstance(esp_in(datagram), bytes | Drop)
 
 
-# ---- where to send: ruling I18, threats.md C.1 row 8 ------------------------------------------------------
+# ---- where to send: spoofed-payload in docs/security.md ---------------------------------------------------
 @pytest.mark.requirement("R136b")
 def test_the_home_agent_follows_only_authentic_packets_that_are_new() -> None:
     endpoint, here = end(Role.HOME_AGENT), path(Role.HOME_AGENT)

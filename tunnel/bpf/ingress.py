@@ -1,7 +1,8 @@
 """The program at the ingress of a physical link: it unwraps what comes by a known path for a home address.
 
 Pure. RFC 5555 section 4.1, RFC 5845 section 6.5, RFC 2003, RFC 2473, RFC 4213, RFC 6040 section 4.2;
-threats.md C.1 rows 5, 6, 8 and 13. Everything else goes on to the host as if there were no program.
+docs/security.md: open-tunnel, nested-tunnel, spoofed-payload, false-claim. Everything else goes on to the
+host as if there were no program.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What a program asks of an inner packet before it touches it: the rules of `tunnel.endpoint`, or stricter.
 
-Pure. threats.md C.1 rows 5, 6, 8 and 13 as in tunnel.endpoint. Whatever is not plainly right is declined: it
-goes to user space, where the endpoint judges, refuses and counts. Nothing is decided here that it would
-decide otherwise.
+Pure. docs/security.md, as for tunnel.endpoint. Whatever is not plainly right is declined: it goes to user
+space, where the endpoint judges, refuses and counts. Nothing is decided here that it would decide otherwise.
 """
 
 from __future__ import annotations
