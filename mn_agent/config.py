@@ -38,6 +38,8 @@ class HomeSection(_Section, frozen=True):
 
     ipv6: IPv6Address
     ipv4: IPv4Address | Literal["dynamic"] | None = None
+    ipv4_prefixes: tuple[IPv4Network, ...] = ()
+    """Reached through the tunnel, whatever a visited network has on its link (docs/security.md)."""
 
     def __post_init__(self) -> None:
         address = self.ipv6

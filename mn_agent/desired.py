@@ -272,7 +272,7 @@ def _kernel_abroad(around: Surroundings) -> KernelConfig:
         mode=RoutingMode(configuration.routing.mode),
         care_of=_other_addresses(around),
         local_prefixes=_local_prefixes(around),
-        home_prefixes=(configuration.home_prefix,),
+        home_prefixes=(configuration.home_prefix, *configuration.home.ipv4_prefixes),
         uplinks=_uplinks(around),
         ingress=(link.name for link in _ingress(around)),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import pytest
 
 from mn_agent.actions import (
@@ -29,6 +31,7 @@ from tests.machines.mobile_node_script import (
     configuration,
     link,
 )
+from tunnel.kernel import ALL_LOCAL, TABLE_LOCAL
 from tunnel.path import HELD, Arrival
 from tunnel.plane import Counters
 from wire.vendor import interruption_in, observed_option
@@ -287,6 +290,18 @@ def test_the_kernel_is_configured_after_the_update_has_left_and_follows_the_mtu_
     script.answer(script.one(), refresh=110)
     (config,) = [action.config for action in script.actions if isinstance(action, ConfigureKernel)]
     assert config.mtu == 1472
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_an_ipv4_network_at_home_is_never_the_visited_one_whatever_that_claims(named: bool) -> None:
+    visited = ip_network("192.168.7.0/24")
+    prefixes = f'\nipv4_prefixes = ["{visited}"]' if named else ""
+    script = Script(configuration(f'"203.0.113.77"{prefixes}'))
+    script.bind(CAFE)
+    kernel = [action.config for action in script.all_actions if isinstance(action, ConfigureKernel)][-1]
+    past_the_tunnel = [route.destination for route in kernel.routes if route.table == TABLE_LOCAL]
+    home = [rule.destination for rule in kernel.rules if rule.priority < ALL_LOCAL and rule.destination]
+    assert (visited in past_the_tunnel, visited in home) == (not named, named)
 
 
 def test_sequence_numbers_are_written_down_before_they_are_used_up() -> None:
