@@ -167,9 +167,10 @@ def test_handovers_stand_beside_floor_and_peer_and_lasting_silence_is_no_number(
     ]  # fmt: skip
 
 
-def test_the_control_plane_has_three_milliseconds() -> None:
+def test_the_control_plane_has_three_milliseconds_and_a_hard_break_twenty() -> None:
     signalling = [{"usable_to_update_median_ms": 2.5}, {"usable_to_update_median_ms": 3.5}]
-    update, lost = goals.of_handover({**HANDOVER, "signalling": signalling})
+    usual, rare, update, lost = goals.of_handover({**HANDOVER, "signalling": signalling})
+    assert (usual.found, usual.met, rare.found, rare.met) == (12.0, True, 20.0, True), "ours alone"
     assert (update.found, update.met) == (3.5, False)
     assert lost.found is None, "there was no move with both links up"
 
