@@ -165,15 +165,19 @@ class LabUnderTest:
 
     def status(self) -> dict[str, Any]:
         """What the mobile node says of itself; nothing while its agent is not there."""
-        done = self.run("mn", "mnctl", "status", "--json")
-        told: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
+        said = self.run("mn", "mnctl", "status", "--json").stdout
+        told: dict[str, Any] = json.loads(said) if said else {}
         return told
+
+    def path(self) -> dict[str, Any]:
+        """What it says of the path of its binding; nothing while it has none."""
+        told = self.status()
+        return told["path"] if told.get("state") == "bound" else {}
 
     def bound_from(self, network: str) -> bool:
         """Whether it is bound from that network; a moment after a move it still is from the last one."""
-        told = self.status()
-        path, there = told.get("path") or {}, NETWORKS[network]
-        if told.get("state") != "bound" or not path.get("encap"):
+        path, there = self.path(), NETWORKS[network]
+        if not path.get("encap"):
             return False
         return any(ip_address(path["care_of"]) in prefix for prefix in (there.ipv6, there.ipv4) if prefix)
 

@@ -59,7 +59,7 @@ def test_ten_flaps_a_second_are_three_updates_at_most_and_end_bound_with_nothing
     lab: LabUnderTest, tmp_path: Path
 ) -> None:
     bound(lab)
-    wait_until(lambda: lab.status()["path"]["verified"] is True, "the agent's own questions are answered")
+    wait_until(lambda: lab.path().get("verified") is True, "the agent's own questions are answered")
     before, pcap = footprint(lab), tmp_path / "mn.pcap"
     with lab.capturing("mn", "eth0", pcap):
         lab.do("flap = { times_a_second = 10, seconds = 3 }")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -81,6 +79,8 @@ for thread in threads:
     thread.join()
 print(time.monotonic() - began, flush=True)
 """
+NETWORKS = "/var/lib/mn-agent/networks.json"
+UDP_WORKS = {"encap": "udp4", "verified": True}.items()
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +98,6 @@ def lab() -> Iterator[LabUnderTest]:
     sink.wait(PATIENCE)
 
 
-def status(lab: LabUnderTest) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(lab.run("mn", "mnctl", "status", "--json").stdout)
-    return told
-
-
 def bound(lab: LabUnderTest, network: str) -> None:
     """Plugged in there, and bound from there."""
     lab.plug("eth0", network)
@@ -111,14 +106,15 @@ def bound(lab: LabUnderTest, network: str) -> None:
 
 def is_bound(lab: LabUnderTest, begin: str) -> bool:
     """From an address that begins like that."""
-    path = lab.status().get("path") or {}
+    path = lab.path()
     return bool(path.get("encap")) and path["care_of"].startswith(begin)
 
 
 def two_links(lab: LabUnderTest) -> bool:
     """Whether each is used or could be."""
-    told = status(lab)
-    return {told["path"]["interface"], *(one["interface"] for one in told["standby"])} == {"eth0", "wlan0"}
+    told = lab.status()
+    used, unused = told.get("path") or {}, told.get("standby") or ()
+    return {used.get("interface"), *(one["interface"] for one in unused)} == {"eth0", "wlan0"}
 
 
 def passes(lab: LabUnderTest, to: str) -> float:
@@ -137,7 +133,7 @@ def line(of: subprocess.Popen[str]) -> str:
     return of.stdout.readline().strip()
 
 
-def test_where_ip_in_ip_is_dropped_payload_passes_in_udp_and_does_so_at_once_next_time(
+def test_where_ip_in_ip_is_dropped_payload_passes_in_udp_and_that_is_remembered(
     lab: LabUnderTest,
 ) -> None:
     for protocol in (4, 41):
@@ -145,10 +141,12 @@ def test_where_ip_in_ip_is_dropped_payload_passes_in_udp_and_does_so_at_once_nex
     bound(lab, "mobile")
     for to in (CN6, CN4):
         passes(lab, to)
-    assert status(lab)["path"]["encap"] == "udp4"
+    # Only when a test of UDP has passed, it is known that IP in IP is at fault.
+    wait_until(lambda: lab.path().items() >= UDP_WORKS, "payload in UDP is answered")
     bound(lab, "office")
+    assert '"needs_udp":{"value":true' in lab.output("mn", "cat", NETWORKS), "for the next time"
     bound(lab, "mobile")
-    assert status(lab)["path"]["encap"] == "udp4"
+    wait_until(lambda: lab.path().items() >= UDP_WORKS, "payload goes in UDP again")
     passes(lab, CN6)
     lab.do('mend = "mobile"')
 
@@ -161,14 +159,14 @@ def test_a_home_agent_that_is_no_longer_heard_over_udp_is_reached_by_the_other_l
     lab.do('plug = "office", interface = "wlan0"')
     wait_until(lambda: two_links(lab), "the other link is ready too")
     lab.output("mn", "mnctl", "roam", "--to", "eth0")
-    wait_until(lambda: status(lab)["path"]["interface"] == "eth0", "back in the cafe")
+    wait_until(lambda: lab.path().get("interface") == "eth0", "back in the cafe")
     passes(lab, CN6)
     lab.do('block = { udp = 4191, way = "in" }, on = "cafe"')
     began = time.monotonic()
     talk = lab.start_python("mn", f"import os; os.system('ping -n -q -i 0.1 -c 60 {CN6} > /dev/null')")
     passes(lab, CN6)
     talk.terminate()
-    assert status(lab)["path"]["interface"] == "wlan0"
+    assert lab.path().get("interface") == "wlan0"
     print(f"left after {time.monotonic() - began:.2f} s")
     lab.do('mend = "cafe"')
     lab.do('unplug = "wlan0"')
@@ -191,7 +189,7 @@ def test_a_megabyte_each_way_passes_soon_after_a_move_into_a_black_hole_of_sizes
     assert source.wait(PATIENCE) == 0
     print(f"a megabyte each way after {took:.2f} s")
     measured = {"pmtu_bytes": most, "pmtu_source": "measured", "verified": True}
-    wait_until(lambda: measured.items() <= status(lab)["path"].items(), f"{measured}")
+    wait_until(lambda: measured.items() <= lab.path().items(), f"{measured}")
     lab.do(f'mend = "{network}"')
 
 
@@ -199,11 +197,11 @@ def test_payload_alone_repairs_a_nat_that_has_forgotten_everything(lab: LabUnder
     bound(lab, "office")
     bound(lab, "cafe")
     passes(lab, CN6)
-    before = status(lab)["path"]["observed"]
+    before = lab.path().get("observed")
     lab.do('flush_nat = "cafe"')
     began = time.monotonic()
     talk = lab.start_python("mn", f"import os; os.system('ping -n -q -i 0.1 -c 50 {CN6} > /dev/null')")
     passes(lab, CN6)
     print(f"repaired after {time.monotonic() - began:.2f} s")
     talk.terminate()
-    wait_until(lambda: status(lab)["path"]["observed"] != before, "the home agent tells of another port")
+    wait_until(lambda: lab.path().get("observed") != before, "the home agent tells of another port")

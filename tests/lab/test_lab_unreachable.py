@@ -41,7 +41,7 @@ def test_after_a_pause_the_first_payload_waits_for_a_binding_update_and_is_not_l
     try:
         lab.move("cafe")
         lab.wait_for("mn", "ping", "-c1", "-W1", "2001:db8:cc::10")
-        wait_until(lambda: lab.status()["path"]["verified"] is True, "the agent's own questions are answered")
+        wait_until(lambda: lab.path().get("verified") is True, "the agent's own questions are answered")
         with lab.capturing("mn", "eth0", pcap):  # and no longer: the agent says goodbye by another update
             time.sleep(IDLE)
             lab.output("cafe", "conntrack", "-F")
