@@ -7,11 +7,12 @@ they learnt the home agent's link-layer address in its place.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 
-from tunnel.closing import closing_aside
+from tunnel.closing import close_aside
 from wire.neighbours import announcement
 
 ANNOUNCEMENTS = (0.0, 1.0, 3.0)
@@ -44,8 +45,9 @@ class Announcer:
     def _tell(self, interface: str, addresses: tuple[IPv4Address | IPv6Address, ...]) -> None:
         home = next((address for address in addresses if isinstance(address, IPv6Address)), IPv6Address(0))
         try:
-            opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-            with closing_aside(opened):
+            with contextlib.ExitStack() as stack:
+                opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+                stack.callback(close_aside, opened)
                 opened.bind((interface, 0))
                 hardware: bytes = opened.getsockname()[4]
                 for address in addresses:

@@ -8,20 +8,9 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 def close_aside(opened: socket.socket) -> None:
     """Closing twice does nothing."""
     if opened.fileno() >= 0:
         threading.Thread(target=opened.close, name="closing", daemon=True).start()
-
-
-@contextmanager
-def closing_aside(opened: socket.socket) -> Iterator[None]:
-    """The same when a block ends."""
-    try:
-        yield
-    finally:
-        close_aside(opened)
