@@ -71,8 +71,6 @@ class PathWatch:
         """Home agents that have ever answered a test."""
         self._unheard = 0
         """Situations in which none did."""
-        self._told_again: PathProbe | None = None
-        """The test that made the home agent hear again."""
         self._doubted_at = -DOUBT_INTERVAL
         self._again_at: float | None = None
         self._calm = CALM
@@ -146,11 +144,13 @@ class PathWatch:
         if probe is None or binding is None or binding.target.home_agent.ipv6 is None:
             return []
         here, there = around.configuration.home.ipv6, binding.target.home_agent.ipv6
-        actions: list[Action] = [SendProbe(here, there, question) for question in probe.tick(now)]
+        questions = probe.tick(now)
+        actions: list[Action] = [SendProbe(here, there, question) for question in questions]
         if probe.outcome is not None:
             actions += self._conclude(probe, probe.outcome, binding, now)
-        elif binding.path.encapsulation.in_udp and probe.rounds_in_vain == ROUNDS_IN_VAIN:
-            self._tell_again(probe, now)
+        elif questions and binding.path.encapsulation.in_udp and probe.rounds_in_vain == ROUNDS_IN_VAIN:
+            # A NAT may have a mapping for payload that the last update did not go by: the next one does.
+            self._update_at = now
         self._tell(binding, around, now)
         return actions
 
@@ -223,11 +223,6 @@ class PathWatch:
         as_told = udp == way.in_udp and self._limits.is_told(here, now)
         if not as_told and self._asked != wanted:
             self._asked, self._update_at = wanted, now
-
-    def _tell_again(self, probe: PathProbe, now: float) -> None:
-        """A NAT may have a mapping for payload that the last update did not go by: the next one does."""
-        if self._told_again is not probe:
-            self._told_again, self._update_at = probe, now
 
     # ---- conclusions -----------------------------------------------------------------------------
     def _conclude(
