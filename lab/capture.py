@@ -14,15 +14,11 @@ from pathlib import Path
 
 from lab.namespaces import Namespace
 from lab.pcap import Frame, GrowingCapture
+from lab.streams.journal import realtime_minus_boottime_ns
 
 SNAPSHOT = 320
 """Octets kept of each frame: signalling whole, payload up to its inner headers."""
 _FIRST_OCTETS_WITHIN = 30.0
-
-
-def realtime_minus_boottime_ns() -> int:
-    """What CLOCK_REALTIME (of captures) is ahead of CLOCK_BOOTTIME (of everything else)."""
-    return time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 @dataclass(slots=True)

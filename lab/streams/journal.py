@@ -20,6 +20,11 @@ def now_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
+def realtime_minus_boottime_ns() -> int:
+    """What CLOCK_REALTIME (of the kernel's stamps) is ahead of CLOCK_BOOTTIME (of everything else)."""
+    return time.clock_gettime_ns(time.CLOCK_REALTIME) - now_ns()
+
+
 class Journal:
     """Appends records to a file without buffering, so that a running stream can be judged."""
 

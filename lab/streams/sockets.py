@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from struct import Struct
 from typing import NamedTuple
 
-from lab.streams.journal import now_ns
+from lab.streams.journal import realtime_minus_boottime_ns
 
 _PATIENCE = 5.0
 _SO_TIMESTAMPNS, _SO_RCVBUFFORCE = 35, 33
@@ -88,7 +88,7 @@ class StampedSocket:
             octets, stamps, _, whence = self._socket.recvmsg(_LARGEST, _STAMP_SPACE, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
-        ahead = time.clock_gettime_ns(time.CLOCK_REALTIME) - now_ns()
+        ahead = realtime_minus_boottime_ns()
         for _, kind, stamp in stamps:
             if kind == _SO_TIMESTAMPNS:
                 seconds, nanoseconds = _TIMESPEC.unpack(stamp)
