@@ -33,10 +33,6 @@ def lab() -> Iterator[LabUnderTest]:
         mnctl_lab("down", "--lab", name)
 
 
-def status(lab: LabUnderTest) -> dict[str, object]:
-    return dict(json.loads(lab.run("mn", "mnctl", "status", "--json").stdout))
-
-
 def bound(lab: LabUnderTest) -> None:
     lab.wait_until_bound_from("cafe")
 
@@ -64,7 +60,7 @@ def test_both_home_addresses_answer_behind_a_nat_and_status_says_what_the_home_a
 ) -> None:
     bound(lab)
     pings(lab)
-    path = status(lab)["path"]
+    path = lab.status()["path"]
     assert isinstance(path, dict)
     assert path["nat"] == "detected"
     assert path["encap"] == "udp4"
@@ -121,7 +117,7 @@ for _ in range(200):
     pings(lab)
     after = json.loads(lab.output("ha", *BINDINGS))["bindings"][0]
     assert after["care_of"] == before
-    assert status(lab)["state"] == "bound"
+    assert lab.status()["state"] == "bound"
     ignored = json.loads(lab.output("ha", "hactl", "status", "--json"))["totals"]
     assert sum(ignored["updates_ignored"].values()) + sum(ignored["drops"].values()) > 100
 
@@ -131,12 +127,12 @@ def test_a_home_agent_that_is_killed_comes_back_with_its_bindings_and_nobody_not
     lab: LabUnderTest,
 ) -> None:
     bound(lab)
-    before = status(lab)["binding"]
+    before = lab.status()["binding"]
     assert isinstance(before, dict)
     lab.output("ha", "sh", "-c", "kill -9 $(pidof -x home-agent)")
     lab.output("ha", "sh", "-c", "setsid home-agent >/tmp/again.log 2>&1 &")
     pings(lab)
-    after = status(lab)["binding"]
+    after = lab.status()["binding"]
     assert isinstance(after, dict)
     assert after["sequence"] == before["sequence"], "no registration was needed"
 
@@ -145,8 +141,8 @@ def test_roam_dry_run_and_refusals_have_their_exit_codes(lab: LabUnderTest) -> N
     bound(lab)
     assert lab.run("mn", "mnctl", "roam", "--to", "eth9").returncode == 10
     lab.plug("wlan0", "office")
-    wait_until(lambda: bool(status(lab)["standby"]), "the other link is ready")
-    used = status(lab)["path"]
+    wait_until(lambda: bool(lab.status()["standby"]), "the other link is ready")
+    used = lab.status()["path"]
     assert isinstance(used, dict)
     other = "wlan0" if used["interface"] == "eth0" else "eth0"
     shown = lab.output("mn", "mnctl", "roam", "--to", other, "--dry-run")
